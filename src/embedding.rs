@@ -1,0 +1,160 @@
+//! Embeddings, the space they live in, and the two roles they play: stored template, searched probe.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroize;
+
+use crate::score::ComparisonScore;
+
+/// Names the exact network and preprocessing that made an embedding. Embeddings of different
+/// spaces have nothing to say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EmbeddingSpaceId(Arc<str>);
+
+impl EmbeddingSpaceId {
+    /// Takes the identifier as the model manifest states it.
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for EmbeddingSpaceId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why an embedding could not be made or compared.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum EmbeddingError {
+    /// The network gave nothing with a direction.
+    #[error("the embedding has no direction: its values are all zero or not finite")]
+    NoDirection,
+    /// Two embeddings of different spaces met.
+    #[error(
+        "embeddings of the spaces {left} and {right} cannot be compared; enrol again with the present model"
+    )]
+    SpaceMismatch {
+        /// Space of the left-hand side.
+        left: EmbeddingSpaceId,
+        /// Space of the right-hand side.
+        right: EmbeddingSpaceId,
+    },
+    /// The number of values differs within one space.
+    #[error("an embedding of the space {space} has {found} values where {expected} were expected")]
+    WrongDimensions {
+        /// The space both claim.
+        space: EmbeddingSpaceId,
+        /// Values of the left-hand side.
+        expected: usize,
+        /// Values of the right-hand side.
+        found: usize,
+    },
+}
+
+/// The unit-norm vector of one aligned face. Its values are biometric data: they are wiped when
+/// dropped and never printed.
+#[derive(Clone, PartialEq)]
+pub struct Embedding {
+    values: Vec<f32>,
+    space: EmbeddingSpaceId,
+}
+
+impl Embedding {
+    /// Scales `values` to unit length.
+    pub fn normalised(mut values: Vec<f32>, space: EmbeddingSpaceId) -> Result<Self, EmbeddingError> {
+        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        if !(norm.is_finite() && norm > 1e-6) {
+            values.zeroize();
+            return Err(EmbeddingError::NoDirection);
+        }
+        for value in &mut values {
+            *value = (f64::from(*value) / norm) as f32;
+        }
+        Ok(Self { values, space })
+    }
+
+    /// The values, of unit length.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The space this embedding belongs to.
+    pub fn space(&self) -> &EmbeddingSpaceId {
+        &self.space
+    }
+
+    /// The cosine of the two, or why they cannot be compared.
+    pub fn compare(&self, other: &Self) -> Result<ComparisonScore, EmbeddingError> {
+        if self.space != other.space {
+            return Err(EmbeddingError::SpaceMismatch {
+                left: self.space.clone(),
+                right: other.space.clone(),
+            });
+        }
+        if self.values.len() != other.values.len() {
+            return Err(EmbeddingError::WrongDimensions {
+                space: self.space.clone(),
+                expected: self.values.len(),
+                found: other.values.len(),
+            });
+        }
+        Ok(ComparisonScore::new(self.values.iter().zip(&other.values).map(|(l, r)| l * r).sum()))
+    }
+}
+
+impl std::fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Embedding {{ {} values of {} }}", self.values.len(), self.space)
+    }
+}
+
+impl Drop for Embedding {
+    fn drop(&mut self) {
+        self.values.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn space(name: &str) -> EmbeddingSpaceId {
+        EmbeddingSpaceId::new(name)
+    }
+
+    #[test]
+    fn embedding_is_unit_norm_by_construction() {
+        let embedding = Embedding::normalised(vec![3.0, 4.0], space("a/1")).unwrap();
+        assert_eq!(embedding.values(), [0.6, 0.8]);
+        assert!((embedding.compare(&embedding).unwrap().get() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn embeddings_of_different_spaces_are_not_compared() {
+        let left = Embedding::normalised(vec![1.0, 0.0], space("a/1")).unwrap();
+        let right = Embedding::normalised(vec![1.0, 0.0], space("a/2")).unwrap();
+        assert!(matches!(left.compare(&right), Err(EmbeddingError::SpaceMismatch { .. })));
+    }
+
+    #[test]
+    fn vectors_without_direction_are_refused() {
+        for values in [vec![0.0; 4], vec![f32::NAN; 4], vec![f32::INFINITY, 0.0]] {
+            assert_eq!(Embedding::normalised(values, space("a/1")), Err(EmbeddingError::NoDirection));
+        }
+    }
+
+    #[test]
+    fn debug_output_shows_no_values() {
+        let embedding = Embedding::normalised(vec![0.6, 0.8], space("a/1")).unwrap();
+        assert_eq!(format!("{embedding:?}"), "Embedding { 2 values of a/1 }");
+    }
+}

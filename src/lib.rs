@@ -1,0 +1,24 @@
+//! limen: local face recognition for a mounted door or kiosk camera.
+//!
+//! One frame travels one way, from the lens to the decision. The stages, in that order, are:
+//!
+//! | module | takes | gives |
+//! | --- | --- | --- |
+//! | `camera` | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
+//! | `decode` | the camera's bytes | RGB pixels: a small overview, and full-size regions on demand |
+//! | `detect` | the overview | `detect::Detection` in source-image pixels |
+//! | [`track`] | detections of successive frames | which face is which, and which of them needs a look |
+//! | [`landmarks`] | the region around one detection | [`landmarks::Landmarks`] in source-image pixels |
+//! | [`quality`], [`align`] | landmarks and pixels | [`quality::Quality`] and a 112x112 crop |
+//! | [`embed`] | the aligned crop | [`embedding::Embedding`] |
+//! | [`gallery`] | an embedding | candidates, best subject first |
+//! | [`identify`] | candidates | [`identify::Decision`] |
+//!
+//! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
+//! appliance around them, and [`models`] and [`litert`] carry the networks.
+
+pub mod clock;
+pub mod embedding;
+pub mod frame;
+pub mod geometry;
+pub mod score;
