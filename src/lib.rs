@@ -18,7 +18,10 @@
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
 pub mod clock;
+pub mod decode;
 pub mod embedding;
 pub mod frame;
 pub mod geometry;
+pub mod litert;
+pub mod picture;
 pub mod score;
