@@ -17,11 +17,16 @@
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
+pub mod align;
 pub mod clock;
 pub mod decode;
+pub mod detect;
+pub mod embed;
 pub mod embedding;
 pub mod frame;
 pub mod geometry;
+pub mod landmarks;
 pub mod litert;
+pub mod models;
 pub mod picture;
 pub mod score;

@@ -239,24 +239,23 @@ impl Default for Resampler {
 }
 
 impl Resampler {
-    /// Writes `picture` into a square of `side` pixels of signed RGB bytes (`level - 128`), black
-    /// where the picture does not reach. Shrinks by area averaging, grows bilinearly.
+    /// Fits `picture` into a square of `side` pixels, black where it does not reach. Shrinks by area
+    /// averaging, grows bilinearly.
     pub fn letterbox(
         &mut self,
         picture: &Picture<'_>,
         side: u32,
-        square: &mut [u8],
+        square: &mut RgbImage,
     ) -> Result<Letterbox, PictureError> {
         let fit = Letterbox::fit(picture.size, side);
         self.shrink(picture, fit.width, fit.height, fit.scale)?;
-        square.fill(BLACK);
+        square.reshape(side, side);
+        square.pixels_mut().fill(0);
         let row_bytes = fit.width as usize * 3;
-        let rows = square.chunks_exact_mut(side as usize * 3).skip(fit.top as usize);
+        let start = fit.left as usize * 3;
+        let rows = square.pixels_mut().chunks_exact_mut(side as usize * 3).skip(fit.top as usize);
         for (to, from) in rows.zip(self.small.chunks_exact(row_bytes)) {
-            let start = fit.left as usize * 3;
-            for (signed, level) in to[start..start + row_bytes].iter_mut().zip(from) {
-                *signed = level ^ BLACK;
-            }
+            to[start..start + row_bytes].copy_from_slice(from);
         }
         Ok(fit)
     }
@@ -384,9 +383,6 @@ impl Resampler {
         Ok(())
     }
 }
-
-/// The signed byte that means black: `0 - 128`.
-const BLACK: u8 = 0x80;
 
 /// The rows of a picture that a square touches, widened to even numbers; `None` when there are none.
 fn covered_rows(to_source: &Similarity, side: u32, size: FrameSize) -> Option<(u32, u32)> {
@@ -580,16 +576,15 @@ mod tests {
         let reference = Picture::from(&image);
         let others = [Picture::yuyv(SIZE, 136, &yuyv).unwrap(), Picture::nv12(SIZE, 70, &nv12).unwrap()];
         let mut resampler = Resampler::default();
-        let mut expected = vec![0; 32 * 32 * 3];
+        let mut expected = RgbImage::black(0, 0);
         resampler.letterbox(&reference, 32, &mut expected).unwrap();
         let turned = Similarity { a: 0.9, b: 0.2, tx: 14.0, ty: 6.0 };
         let mut expected_cut = RgbImage::black(0, 0);
         resampler.cut(&reference, &turned, 30, &mut expected_cut).unwrap();
         for other in others {
-            let mut found = vec![0; 32 * 32 * 3];
+            let mut found = RgbImage::black(0, 0);
             resampler.letterbox(&other, 32, &mut found).unwrap();
-            let unsigned = |bytes: &[u8]| bytes.iter().map(|b| b ^ BLACK).collect::<Vec<_>>();
-            assert!(furthest(&unsigned(&expected), &unsigned(&found)) <= 4);
+            assert!(furthest(expected.pixels(), found.pixels()) <= 4);
             let mut found = RgbImage::black(0, 0);
             resampler.cut(&other, &turned, 30, &mut found).unwrap();
             assert!(furthest(expected_cut.pixels(), found.pixels()) <= 4);

@@ -221,6 +221,9 @@ impl Session {
     ) -> Result<Self, LitertError> {
         let _compiling = library.compiling.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let f = &library.functions;
+        // Weights are used in place and are aligned to 16 bytes within the file. The allocator
+        // aligns to 16, and the counters in front of an `Arc`'s bytes are 16 long.
+        assert_eq!(bytes.as_ptr().align_offset(16), 0, "model bytes must be 16-byte aligned");
         // From here on `Drop` releases whatever has been made when a later step fails.
         let mut session = Self {
             library: Arc::clone(library),
