@@ -18,6 +18,7 @@
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
 pub mod clock;
+pub mod config;
 pub mod embedding;
 pub mod frame;
 pub mod geometry;
