@@ -19,6 +19,7 @@
 
 pub mod align;
 pub mod clock;
+pub mod config;
 pub mod decode;
 pub mod detect;
 pub mod embed;
@@ -29,4 +30,5 @@ pub mod landmarks;
 pub mod litert;
 pub mod models;
 pub mod picture;
+pub mod quality;
 pub mod score;
