@@ -31,4 +31,6 @@ pub mod litert;
 pub mod models;
 pub mod picture;
 pub mod quality;
+pub mod recognise;
 pub mod score;
+pub mod track;
