@@ -17,8 +17,12 @@
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
+pub mod bench;
 pub mod clock;
 pub mod embedding;
+pub mod enrol;
 pub mod frame;
+pub mod gallery;
 pub mod geometry;
 pub mod score;
+pub mod vault;
