@@ -83,14 +83,17 @@ impl std::fmt::Display for Inconclusive {
 pub fn identify(ranked: &[Candidate], thresholds: &IdentificationThresholds) -> Decision {
     let Some(best) = ranked.first() else { return Decision::NoMatch { best: None } };
     if best.score < thresholds.threshold {
-        return Decision::NoMatch { best: Some(best.clone()) };
+        return Decision::NoMatch { best: Some(*best) };
     }
     let second = ranked.get(1);
     let lead = second.map(|second| best.score.get() - second.score.get());
     match (second, lead) {
         (Some(second), Some(lead)) if lead < thresholds.margin => {
-            Decision::Inconclusive(Inconclusive::Ambiguous(Ambiguous { best: best.score, second: second.score }))
+            Decision::Inconclusive(Inconclusive::Ambiguous(Ambiguous {
+                best: best.score,
+                second: second.score,
+            }))
         }
-        _ => Decision::Match { candidate: best.clone(), margin: lead },
+        _ => Decision::Match { candidate: *best, margin: lead },
     }
 }

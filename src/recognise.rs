@@ -86,7 +86,9 @@ impl Perception {
     pub fn new(models: &ModelSet, runtime: &Runtime, config: &Config) -> Result<Self, ModelError> {
         let threads = u8::try_from(config.litert.threads).expect("the configuration allows at most 8");
         let mut detector = Detector::new(models, runtime, threads)?;
-        detector.set_minimum_score(config.detection.minimum_score);
+        if let Some(minimum) = config.detection.minimum_score {
+            detector.set_minimum_score(minimum);
+        }
         let embedder = &models.manifest.embedder;
         Ok(Self {
             detector,
