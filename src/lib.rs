@@ -4,7 +4,7 @@
 //!
 //! | module | takes | gives |
 //! | --- | --- | --- |
-//! | `camera` | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
+//! | [`camera`] | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
 //! | `decode` | the camera's bytes | RGB pixels: a small overview, and full-size regions on demand |
 //! | `detect` | the overview | `detect::Detection` in source-image pixels |
 //! | [`track`] | detections of successive frames | which face is which, and which of them needs a look |
@@ -17,6 +17,7 @@
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
+pub mod camera;
 pub mod clock;
 pub mod embedding;
 pub mod frame;
