@@ -4,7 +4,7 @@
 //!
 //! | module | takes | gives |
 //! | --- | --- | --- |
-//! | `camera` | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
+//! | [`camera`] | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
 //! | `decode` | the camera's bytes | RGB pixels: a small overview, and full-size regions on demand |
 //! | `detect` | the overview | `detect::Detection` in source-image pixels |
 //! | [`track`] | detections of successive frames | which face is which, and which of them needs a look |
@@ -19,6 +19,7 @@
 
 pub mod align;
 pub mod bench;
+pub mod camera;
 pub mod clock;
 pub mod config;
 pub mod decode;
