@@ -78,9 +78,10 @@ settings! {
 
     /// Finding faces in a frame.
     detection: Detection {
-        /// Detection score from which a box counts as a face. Lower finds more distant faces and
-        /// more things that are none.
-        minimum_score: f32 = 0.5, within 0.3..=0.95;
+        /// Detection score from which a box counts as a face. Empty: the value measured for the
+        /// detector, from the model manifest. Lower finds more distant faces and more things that
+        /// are none.
+        minimum_score: Option<f32> = None, within 0.3..=0.95;
         /// Faces followed at a time; the largest are kept.
         maximum_faces: u32 = 8, unit "faces", within 1..=32;
     }

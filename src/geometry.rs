@@ -122,12 +122,7 @@ impl Similarity {
             return None;
         }
         let (a, b) = (self.a / squared, -self.b / squared);
-        Some(Self {
-            a,
-            b,
-            tx: -(a * self.tx - b * self.ty),
-            ty: -(b * self.tx + a * self.ty),
-        })
+        Some(Self { a, b, tx: -(a * self.tx - b * self.ty), ty: -(b * self.tx + a * self.ty) })
     }
 
     /// The similarity that brings `from` onto `to` with the least sum of squared distances

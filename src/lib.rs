@@ -17,9 +17,25 @@
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
+pub mod align;
+pub mod bench;
 pub mod clock;
 pub mod config;
+pub mod decode;
+pub mod detect;
+pub mod embed;
 pub mod embedding;
+pub mod enrol;
 pub mod frame;
+pub mod gallery;
 pub mod geometry;
+pub mod identify;
+pub mod landmarks;
+pub mod litert;
+pub mod models;
+pub mod picture;
+pub mod quality;
+pub mod recognise;
 pub mod score;
+pub mod track;
+pub mod vault;

@@ -1,2 +1,2 @@
 //! limen
-fn main(){}
+fn main() {}
