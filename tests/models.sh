@@ -10,6 +10,8 @@ import sys, tomllib
 
 with open("manifest.toml", "rb") as file:
     manifest = tomllib.load(file)
+# The runtime library stands elsewhere; tools/setup.sh checks it.
+manifest.pop("runtime", None)
 
 def entries(value):
     if isinstance(value, list):

@@ -11,15 +11,16 @@ chmod 755 "$scratch"
 
 # A project in a folder with spaces in its name, with only what set-up reads.
 copy="$scratch/a door, front/limen"
-mkdir -p "$copy/.setup/lib" "$copy/tools"
-cp "$project"/tools/{setup.sh,litert.txt} "$copy/tools/"
+mkdir -p "$copy/.setup/lib" "$copy/tools" "$copy/models"
+cp "$project/tools/setup.sh" "$copy/tools/"
+cp "$project/models/manifest.toml" "$copy/models/"
 cp "$project"/{Cargo.toml,rust-toolchain.toml} "$copy/"
 readonly library="$copy/.setup/lib/libLiteRt.so"
 
 # A path with what set-up itself calls, and neither compiler, Rust, sudo nor apt.
 bare="$scratch/bin"
 mkdir "$bare"
-for tool in bash cut dirname env getconf head id mkdir mktemp mv readlink rm sed sha256sum sort tr uname; do
+for tool in awk bash cut dirname env getconf head id mkdir mktemp mv readlink rm sed sha256sum sort tr uname; do
     ln -s "$(type -P "$tool")" "$bare/$tool"
 done
 ln -s "$(python3 -c 'import sys; print(sys.executable)')" "$bare/python3"
@@ -86,7 +87,11 @@ expect "missing Rust is said to be missing" \
 sed -i 's/^rust-version = .*/rust-version = "99.0"/' "$copy/Cargo.toml"
 expect "Rust that is too old is said to be too old" 5 "limen needs 99.0 or later" "$copy/tools/setup.sh"
 
+sed -i 's/^sha256 = "[0-9a-f]*"/sha256 = "none"/' "$copy/models/manifest.toml"
+expect "a manifest without the library's hash is refused" \
+    7 "does not state the LiteRT library" "$copy/tools/setup.sh"
+
 expect "an unknown purpose is refused" 2 "usage:" "$copy/tools/setup.sh" everything
 
-echo "set-up: $passed of 8 cases passed"
-[[ $passed == 8 ]]
+echo "set-up: $passed of 9 cases passed"
+[[ $passed == 9 ]]

@@ -40,12 +40,10 @@ check_machine() {
     case $(uname -m) in
         x86_64)
             wheel_platform=manylinux_2_27_x86_64
-            library_sha256=eec47eb35e2924b3166015887e652a58edc9af823ae38e02bf83bef2548300bb
             oldest_glibc=2.27
             ;;
         aarch64)
             wheel_platform=manylinux_2_27_aarch64
-            library_sha256=b57687dc234d2b8b0598aef5a9c961ed24263df8f8b3f56adbee1cff618e544b
             # Its wheel says 2.27; its symbols say otherwise.
             oldest_glibc=2.34
             ;;
@@ -58,6 +56,24 @@ check_machine() {
     if [[ $(printf '%s\n' "$oldest_glibc" "$glibc" | sort -V | head -n 1) != "$oldest_glibc" ]]; then
         fail 3 "glibc is $glibc; the LiteRT runtime needs $oldest_glibc (Debian 12, Ubuntu 22.04 or later)."
     fi
+}
+
+# pinned KEY: what models/manifest.toml states about the runtime library of this machine.
+pinned() {
+    awk -v arch="$(uname -m)" -v key="$1" '
+        /^\[/ { ours = 0; library = ($0 == "[[runtime.library]]") }
+        library && $1 == "arch" { gsub(/"/, "", $3); ours = ($3 == arch) }
+        ours && $1 == key { gsub(/"/, "", $3); print $3; exit }
+    ' models/manifest.toml
+}
+
+read_pins() {
+    library_sha256=$(pinned sha256)
+    wheel_sha256=$(pinned wheel_sha256)
+    package=$(pinned package)
+    version=$(pinned package_version)
+    [[ $library_sha256 =~ ^[0-9a-f]{64}$ && $wheel_sha256 =~ ^[0-9a-f]{64}$ && -n $package && -n $version ]] \
+        || fail 7 "models/manifest.toml does not state the LiteRT library of $(uname -m) as expected."
 }
 
 library_is_pinned() {
@@ -141,7 +157,7 @@ find_pip() {
 
 fetch_library() {
     if library_is_pinned; then
-        say "LiteRT 2.3.0: present"
+        say "LiteRT $version: present"
         return
     fi
     if [[ -e $library ]]; then
@@ -150,15 +166,16 @@ fetch_library() {
     mkdir -p .setup/lib
     work=$(mktemp -d .setup/work.XXXXXX)
     find_pip
-    say "LiteRT 2.3.0: fetching PyPI package ai-edge-litert (14 to 22 MB)"
-    # pip checks the wheel against the hashes in litert.txt. The Python version is the wheel's, not
+    say "LiteRT $version: fetching PyPI package $package (14 to 22 MB)"
+    # pip checks the wheel against the hash. The Python version is the wheel's, not
     # that of this machine: nothing in the wheel is run.
+    echo "$package==$version --hash=sha256:$wheel_sha256" >"$work/requirements.txt"
     PIP_REQUIRE_VIRTUALENV=0 "${pip[@]}" download --disable-pip-version-check --no-deps \
         --only-binary=:all: --implementation cp --python-version 311 --platform "$wheel_platform" \
-        --require-hashes --requirement tools/litert.txt --dest "$work" \
+        --require-hashes --requirement "$work/requirements.txt" --dest "$work" \
         || fail 6 "LiteRT could not be fetched: pip's reason stands above." \
             "Check the network, or fetch the wheel elsewhere (the line that failed is" \
-            "\"pip download ai-edge-litert==2.3.0 --no-deps --only-binary=:all: --python-version 311 --platform $wheel_platform\")" \
+            "\"pip download $package==$version --no-deps --only-binary=:all: --python-version 311 --platform $wheel_platform\")" \
             "and set PIP_NO_INDEX=1 PIP_FIND_LINKS=FOLDER for this command."
     python3 - "$work" <<'PYTHON' || fail 7 "the wheel of LiteRT does not hold libLiteRt.so as expected."
 import pathlib, shutil, sys, zipfile
@@ -172,7 +189,7 @@ PYTHON
         || fail 7 "libLiteRt.so out of the wheel is not the pinned file (sha256 $library_sha256)."
     # In one step, so that an interrupted set-up never leaves half a library.
     mv -f -- "$work/libLiteRt.so" "$library"
-    say "LiteRT 2.3.0: in $library"
+    say "LiteRT $version: in $library"
 }
 
 # fetch_tool CRATE VERSION
@@ -192,6 +209,7 @@ case $#:$purpose in
     *) fail 2 "usage: tools/setup.sh [build|lint|fuzz]" ;;
 esac
 check_machine
+read_pins
 install_packages
 check_rust
 fetch_library
