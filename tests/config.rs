@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use limen::camera::SourceSpec;
 use limen::config::{
-    CameraSource, Config, Layers, LogLevel, MAXIMUM_FILE_BYTES, ModelScores, SECTIONS, parse_layers,
-    reference, template,
+    Config, Layers, LogLevel, MAXIMUM_FILE_BYTES, ModelScores, SECTIONS, parse_layers, reference, template,
 };
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -94,7 +94,7 @@ fn later_layers_win_and_each_value_knows_its_origin() {
     assert_eq!((config.camera.width, config.camera.height), (1280, 960));
     assert_eq!(config.camera.rate_hz, 12.0);
     assert_eq!(config.log.level, LogLevel::Debug);
-    assert_eq!(config.camera.source, CameraSource::Scene);
+    assert_eq!(config.camera.source, SourceSpec::Scene);
     let shown = config.show();
     for expected in [
         "limen.toml, line 2",
