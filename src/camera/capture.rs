@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::cancel::Woken;
 use super::{CameraError, CameraSettings, Cancel, FrameSource, StreamDescription};
 use crate::clock::{Clock, Monotonic};
-use crate::frame::RawFrame;
+use crate::frame::{FrameId, RawFrame};
 
 /// One frame, the newest. Hands byte buffers round so that a steady stream allocates nothing.
 #[derive(Debug, Default)]
@@ -124,6 +124,9 @@ pub struct CaptureStats {
     /// When the last frame was delivered.
     #[serde(skip)]
     pub last_frame_at: Option<Monotonic>,
+    /// The last frame delivered.
+    #[serde(skip)]
+    pub last_id: Option<FrameId>,
     /// What goes on now.
     pub state: CaptureState,
 }
@@ -162,6 +165,7 @@ impl Default for CaptureShared {
             discarded: 0,
             rebuilds: 0,
             last_frame_at: None,
+            last_id: None,
             state: CaptureState::Starting,
         };
         Self { slot: LatestSlot::new(), counts: Mutex::new(counts) }
@@ -274,12 +278,17 @@ fn run_once(
         counts.state = CaptureState::Streaming(source.stream().clone());
         counts.discarded
     };
+    // Each stream counts from 0; across streams the numbers go on, so that no frame looks older than
+    // one before it.
+    let first = shared.counts().last_id.map_or(0, |FrameId(last)| last + 1);
     tracing::info!(stream = %source.stream(), "camera stream opened");
     loop {
         let next = source.next_frame(shared.slot.spare());
         let mut counts = shared.counts();
         counts.discarded = discarded_before + source.discarded();
-        let Some(frame) = next? else { return Ok(()) };
+        let Some(mut frame) = next? else { return Ok(()) };
+        frame.id = FrameId(first + frame.id.0);
+        counts.last_id = Some(frame.id);
         counts.delivered += 1;
         counts.last_frame_at = Some(around.clock.monotonic());
         drop(counts);
@@ -368,7 +377,7 @@ mod tests {
     use super::*;
     use crate::camera::Transport;
     use crate::clock::{SimulatedClock, UnixMillis};
-    use crate::frame::{FrameId, FrameSize, PixelFormat};
+    use crate::frame::{FrameSize, PixelFormat};
 
     const SIZE: FrameSize = FrameSize { width: 16, height: 16 };
 
@@ -424,7 +433,7 @@ mod tests {
 
     /// Delivers some frames, a second apart, then fails or ends.
     struct Scripted {
-        frames: u64,
+        frames: std::ops::Range<u64>,
         ends: bool,
         stream: StreamDescription,
         clock: Arc<SimulatedClock>,
@@ -436,13 +445,12 @@ mod tests {
         }
 
         fn next_frame(&mut self, buffer: Vec<u8>) -> Result<Option<RawFrame>, CameraError> {
-            if self.frames == 0 {
+            let Some(id) = self.frames.next() else {
                 let device = "/dev/video9".into();
                 return if self.ends { Ok(None) } else { Err(CameraError::Silent { device, waited_ms: 1 }) };
-            }
-            self.frames -= 1;
+            };
             self.clock.advance(Duration::from_secs(1));
-            Ok(Some(frame(self.frames, buffer)))
+            Ok(Some(frame(id, buffer)))
         }
 
         fn discarded(&self) -> u64 {
@@ -471,7 +479,7 @@ mod tests {
                         transport: Transport::Recording,
                     };
                     let (ends, clock) = (next == lengths.len(), clock.clone());
-                    Ok(Box::new(Scripted { frames, ends, stream, clock }))
+                    Ok(Box::new(Scripted { frames: 0..frames, ends, stream, clock }))
                 },
                 pause: &mut |time| {
                     pauses.push(time.as_millis());
@@ -491,6 +499,7 @@ mod tests {
         let stats = shared.stats();
         assert_eq!((stats.delivered, stats.rebuilds, stats.discarded), (7, 2, 3));
         assert_eq!(stats.overwritten, 6);
+        assert_eq!(stats.last_id, Some(FrameId(6)));
         assert_eq!(stats.state, CaptureState::Ended);
     }
 
