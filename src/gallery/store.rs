@@ -53,8 +53,7 @@ impl GalleryStore {
     /// present schema. Nothing is written before the key has proved right.
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
         let path = state.path().join(DATABASE_FILE);
-        let mut connection = open::connect(state, &path, &key.subkey(KeyPurpose::Database))?;
-        migrate::migrate(&mut connection).map_err(|error| GalleryError::migrating(&path, error))?;
+        let connection = open::open_or_create(state, &path, &key.subkey(KeyPurpose::Database))?;
         let mut store = Self { connection, path, clock, data_version: 0 };
         store.changed_by_others()?;
         Ok(store)
@@ -255,7 +254,8 @@ impl GalleryStore {
                 subjects: one("select count(*) from subject")?,
                 samples: one("select count(*) from sample")?,
                 templates,
-                database_bytes: one("pragma page_count")? * one("pragma page_size")?,
+                // Zero if it vanished meanwhile; the next access to the database reports that.
+                database_bytes: self.path.metadata().map_or(0, |file| file.len()),
                 schema_version: migrate::VERSION,
             })
         })
