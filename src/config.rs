@@ -21,7 +21,6 @@ mod value;
 
 use std::path::PathBuf;
 
-pub use check::{ModelScores, Scores};
 pub use declare::{Section, Setting};
 pub use error::{ConfigError, Origin, Problem};
 pub use layers::{DEFAULT_FILE, Layers, MAXIMUM_FILE_BYTES, parse_layers};

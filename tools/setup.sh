@@ -81,7 +81,9 @@ library_is_pinned() {
 }
 
 missing_packages() {
-    has cc || echo gcc libc6-dev
+    if ! { has cc && cc -E -x c -include stdlib.h /dev/null >/dev/null 2>&1; }; then
+        echo gcc libc6-dev
+    fi
     if ! { has pkg-config && pkg-config --exists libcrypto; }; then
         echo pkg-config libssl-dev
     fi
