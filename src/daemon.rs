@@ -99,7 +99,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, mut report: impl FnMut(Report)) -> R
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Parts { config, models, perception, store, looks } = parts;
     let space = perception.embedding_space().clone();
-    let settings = RecogniserSettings::new(&config, &models.manifest.embedder.thresholds);
+    let settings =
+        RecogniserSettings::new(&config, &config.thresholds(&models.manifest.embedder.thresholds)?);
     // The files' bytes that the networks need are held by them.
     drop(models);
 

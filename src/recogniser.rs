@@ -22,7 +22,6 @@ use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify
 use crate::models::Thresholds;
 use crate::picture::Picture;
 use crate::recognise::{FaceSample, Perception, PerceptionError};
-use crate::score::ComparisonScore;
 use crate::track::{TrackId, TrackedFace, Tracker, TrackingSettings};
 use crate::visit::{Verdict, Visit, VisitSettings};
 
@@ -140,15 +139,12 @@ pub struct RecogniserSettings {
 }
 
 impl RecogniserSettings {
-    /// From the configuration, with the model's own thresholds where it names none.
-    pub fn new(config: &Config, model: &Thresholds) -> Self {
+    /// From the configuration and the thresholds in force.
+    pub fn new(config: &Config, in_force: &Thresholds) -> Self {
         let (identification, tracking) = (&config.identification, &config.tracking);
         let every = |hz: f32| Duration::from_secs_f32(1.0 / hz);
         Self {
-            thresholds: IdentificationThresholds {
-                threshold: ComparisonScore::new(identification.threshold.unwrap_or(model.identification)),
-                margin: identification.margin.unwrap_or(model.margin),
-            },
+            thresholds: IdentificationThresholds::from(in_force),
             visit: VisitSettings {
                 agreeing_probes: identification.agreeing_probes,
                 unknown_after_probes: identification.unknown_after_probes,

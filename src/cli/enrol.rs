@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use limen::config::Scores;
 use limen::decode::MAX_STILL_BYTES;
 use limen::enrol::{DuplicateOf, EnrolmentCandidate, EnrolmentThresholds, UnusableSamples, plan};
 use limen::gallery::{Enrolment, EnrolmentTarget, GalleryStore, SampleOrigin, SampleQuality, SubjectName};
+use limen::models::Thresholds;
 use limen::recognise::Perception;
 use limen::sample::{FaceChoice, Sample};
 use limen::score::{ComparisonScore, QualityScore};
@@ -49,7 +49,7 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
     let most = context.config.enrolment.maximum_pictures as usize;
     ensure!(files.len() <= most, "{} pictures were given, enrolment.maximum_pictures is {most}", files.len());
     let models = context.models()?;
-    let scores = context.scores(&models)?;
+    let thresholds = context.thresholds(&models)?;
     let mut perception = context.perception(&models)?;
     let mut store = context.store()?;
 
@@ -76,7 +76,7 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
     }
 
     let skip = if arguments.skip_unusable { UnusableSamples::Skip } else { UnusableSamples::RefuseAll };
-    let done = carry_out(&mut store, &perception, name, candidates, &scores, skip)
+    let done = carry_out(&mut store, &perception, name, candidates, &thresholds, skip)
         .context("nothing was enrolled")?;
     for (index, reason) in &done.refused {
         output.warning(&format!("{}: {reason}", files[*index].display()));
@@ -130,7 +130,7 @@ pub(super) fn carry_out(
     perception: &Perception,
     name: SubjectName,
     candidates: Vec<EnrolmentCandidate>,
-    scores: &Scores,
+    in_force: &Thresholds,
     unusable: UnusableSamples,
 ) -> Result<Enrolled> {
     let snapshot = store.load_snapshot(perception.embedding_space())?;
@@ -138,8 +138,8 @@ pub(super) fn carry_out(
     let thresholds = EnrolmentThresholds {
         // Half the way to a match: pictures of one person taken years apart still reach it, those
         // of two people hardly ever do.
-        agreement: ComparisonScore::new(scores.threshold / 2.0),
-        conflict: ComparisonScore::new(scores.conflict_threshold),
+        agreement: ComparisonScore::new(in_force.identification / 2.0),
+        conflict: ComparisonScore::new(in_force.conflict),
         duplicate: ComparisonScore::new(DUPLICATE_SCORE),
     };
     let subject = known.as_ref().map(|known| known.id);
@@ -202,7 +202,7 @@ pub(super) fn read_picture(path: &Path) -> Result<Vec<u8>> {
 pub(super) fn enrol_scene(
     store: &mut GalleryStore,
     perception: &mut Perception,
-    scores: &Scores,
+    thresholds: &Thresholds,
     output: &Output,
 ) -> Result<()> {
     for person in limen::camera::scene::people().iter().filter(|person| person.enrolled) {
@@ -214,7 +214,7 @@ pub(super) fn enrol_scene(
             ));
         }
         let name = SubjectName::new(person.name)?;
-        let done = carry_out(store, perception, name, candidates, scores, UnusableSamples::RefuseAll)?;
+        let done = carry_out(store, perception, name, candidates, thresholds, UnusableSamples::RefuseAll)?;
         output.note(&format!("enrolled {} from {} of the built-in portraits", person.name, done.templates));
     }
     Ok(())

@@ -56,9 +56,8 @@ pub(super) fn identify(context: &Context, arguments: &IdentifyArguments) -> Resu
         bail!("--draw takes one picture, {} were given", arguments.pictures.len());
     }
     let models = context.models()?;
-    let scores = context.scores(&models)?;
-    let thresholds =
-        IdentificationThresholds { threshold: ComparisonScore::new(scores.threshold), margin: scores.margin };
+    let in_force = context.thresholds(&models)?;
+    let thresholds = IdentificationThresholds::from(&in_force);
     let mut perception = context.perception(&models)?;
     drop(models);
     let gallery = context.store()?.load_snapshot(perception.embedding_space())?;
@@ -225,7 +224,7 @@ pub(super) fn write_png(image: &RgbImage, target: &Path) -> Result<()> {
 
 pub(super) fn verify(context: &Context, arguments: &VerifyArguments) -> Result<Answer> {
     let models = context.models()?;
-    let threshold = ComparisonScore::new(models.manifest.embedder.thresholds.verification);
+    let threshold = ComparisonScore::new(context.thresholds(&models)?.verification);
     let mut perception = context.perception(&models)?;
     drop(models);
     let choice = if arguments.largest_face { FaceChoice::Largest } else { FaceChoice::Only };

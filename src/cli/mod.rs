@@ -15,10 +15,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
-use limen::config::{Config, ConfigError, Layers, LogFormat, ModelScores, Scores};
+use limen::config::{Config, ConfigError, Layers, LogFormat};
 use limen::gallery::GalleryStore;
 use limen::install;
-use limen::models::ModelSet;
+use limen::models::{ModelSet, Thresholds};
 use limen::recognise::Perception;
 use limen::vault::{RootKey, StateFolder, credentials_directory};
 
@@ -162,13 +162,9 @@ impl Context {
         Ok(Perception::new(models, &runtime, &self.config)?)
     }
 
-    fn scores(&self, models: &ModelSet) -> Result<Scores> {
-        let model = &models.manifest.embedder.thresholds;
-        Ok(self.config.scores(ModelScores {
-            threshold: model.identification,
-            margin: model.margin,
-            conflict_threshold: model.conflict,
-        })?)
+    /// The model's thresholds with those of the configuration in their place.
+    fn thresholds(&self, models: &ModelSet) -> Result<Thresholds> {
+        Ok(self.config.thresholds(&models.manifest.embedder.thresholds)?)
     }
 
     fn store(&self) -> Result<GalleryStore> {

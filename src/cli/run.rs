@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use limen::camera::DeviceInfo;
 use limen::config::Layers;
 use limen::daemon::{LookSlot, Parts, Report, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
@@ -74,7 +75,7 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let models = context.models()?;
-    let scores = context.scores(&models)?;
+    let thresholds = context.thresholds(&models)?;
     let mut perception = context.perception(&models)?;
     let Context { config, output } = context;
     // Removed with everything in it when this function returns.
@@ -83,7 +84,7 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     let folder = demo_folder.as_ref().map_or(config.state.folder.as_path(), |folder| folder.path());
     let mut store = super::open_store(folder, &output)?;
     if arguments.demo {
-        enrol_scene(&mut store, &mut perception, &scores, &output)?;
+        enrol_scene(&mut store, &mut perception, &thresholds, &output)?;
     }
 
     let looks: Option<LookSlot> = arguments.picture.as_ref().map(|_| LookSlot::default());
@@ -194,7 +195,24 @@ pub(super) fn cameras(context: &Context) -> Result<Answer> {
     let devices = limen::camera::list_devices();
     context.output.result(&json!({ "cameras": devices }), || match devices.as_slice() {
         [] => "no camera was found; `limen run --source scene` needs none".to_owned(),
-        all => all.iter().map(|device| format!("{device}")).collect::<Vec<_>>().join("\n"),
+        all => all.iter().map(|device| line(device)).collect::<Vec<_>>().join("\n"),
     })?;
     Ok(if devices.is_empty() { Answer::No } else { Answer::Yes })
+}
+
+fn line(device: &DeviceInfo) -> String {
+    let path = device.path.display();
+    if let Some(problem) = &device.problem {
+        return format!("{path}: not usable: {problem}");
+    }
+    let formats: Vec<_> = device
+        .formats
+        .iter()
+        .map(|format| {
+            let sizes: Vec<_> = format.sizes.iter().map(ToString::to_string).collect();
+            let known = if format.format.is_some() { "" } else { " (not understood)" };
+            format!("  {}{known}: {}", format.fourcc, sizes.join(", "))
+        })
+        .collect();
+    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, formats.join("\n"))
 }
