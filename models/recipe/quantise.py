@@ -48,4 +48,7 @@ def to_int8(
         low, high = (np.full([1] * len(graph.shape(tensor)), end, np.float32) for end in ranges[name])
         statistics[name] = {"min": low, "max": high}
     target.parent.mkdir(parents=True, exist_ok=True)
-    quantiser.quantize(statistics).export_model(str(target), overwrite=True)
+    target.unlink(missing_ok=True)
+    result = quantiser.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+    result.export_model(str(target))
+    target.chmod(0o644)
