@@ -6,7 +6,7 @@ Every figure in the model cards comes from here:
     measure.py distance  --data DIR --models models [models/build/f32]
     measure.py landmarks --data DIR --models models/build/f32 --files FILE...
     measure.py embedder  --data DIR --models models models/build/f32
-    measure.py latency --files FILE...
+    measure.py latency --files FILE...   (memory is only right for the first)
 
 The folder holds `calibration.txt`, `verification.csv`, `identification.csv`
 and the pictures they name; pictures listed for calibration are never
@@ -326,7 +326,13 @@ def embedder(data: Path, tested: ModelSet, reference: ModelSet) -> None:
     )
 
 
+def resident_mb() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
 def latency(path: Path, runs: int = 200) -> None:
+    before = resident_mb()
     model = pipeline.Model(path)
     noise = np.random.default_rng(0).integers(0, 256, model.input["shape"][1:]).astype(np.uint8)
     values = pipeline.quantised_pixels(noise)
@@ -334,12 +340,16 @@ def latency(path: Path, runs: int = 200) -> None:
         values = values.astype(np.float32) / 128
     for _ in range(10):
         model(values)
+    memory = resident_mb() - before
     times = []
     for _ in range(runs):
         start = time.perf_counter()
         model.interpreter.invoke()
         times.append(1e3 * (time.perf_counter() - start))
-    print(f"{path.name}: one thread, median {np.median(times):.2f} ms, least {min(times):.2f} ms, {runs} runs")
+    print(
+        f"{path.name}: one thread, median {np.median(times):.2f} ms, least {min(times):.2f} ms, {runs} runs;"
+        f" resident memory +{memory:.1f} MB"
+    )
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,8 @@ def to_int8(
         statistics[name] = {"min": low, "max": high}
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
-    result = quantiser.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
+    # Its progress bars go to stderr whatever one asks for; errors are raised.
+    with contextlib.redirect_stderr(io.StringIO()):
+        result = quantiser.quantize(statistics, enable_progress_report=False)
     result.export_model(str(target))
     target.chmod(0o644)

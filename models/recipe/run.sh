@@ -16,6 +16,5 @@ if ! cmp -s models/recipe/requirements.txt "$stamp"; then
         -r models/recipe/requirements.txt
     cp models/recipe/requirements.txt "$stamp"
 fi
-# The quantiser's progress bars and advice would drown the recipe's own report.
-export TF_CPP_MIN_LOG_LEVEL=2 TQDM_DISABLE=1 PYTHONWARNINGS=ignore::UserWarning
+export TF_CPP_MIN_LOG_LEVEL=2
 exec "$environment/bin/python" models/recipe/make.py "$@"
