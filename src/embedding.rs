@@ -70,7 +70,18 @@ pub enum EmbeddingError {
         /// Values of the right-hand side.
         found: usize,
     },
+    /// Values that claim to be an embedding are not of unit length, or too many.
+    #[error("the stored values are not an embedding: they are not finite, not of unit length, or too many")]
+    NotUnitLength,
 }
+
+/// Most values an embedding may have. Networks in use give 128 to 512; the bound keeps the integer
+/// sums of the gallery search far from overflow.
+pub const MAX_DIMENSIONS: usize = 4096;
+
+/// How far the length of an [`Embedding`] may be from one. Rounding each of n values to f32 changes
+/// the length by less than 2^-24 however large n is; the rest is room for values stored by others.
+pub(crate) const LENGTH_TOLERANCE: f64 = 1e-5;
 
 /// The unit-norm vector of one aligned face. Its values are biometric data: they are wiped when
 /// dropped and never printed.
@@ -81,12 +92,28 @@ pub struct Embedding {
 }
 
 impl Embedding {
+    /// Takes values that are already of unit length, bit for bit, as a store gives them back.
+    pub fn from_unit(mut values: Vec<f32>, space: EmbeddingSpaceId) -> Result<Self, EmbeddingError> {
+        let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        // A NaN fails the comparison too.
+        let is_unit = (norm - 1.0).abs() <= LENGTH_TOLERANCE;
+        if !is_unit || values.len() > MAX_DIMENSIONS {
+            values.zeroize();
+            return Err(EmbeddingError::NotUnitLength);
+        }
+        Ok(Self { values, space })
+    }
+
     /// Scales `values` to unit length.
     pub fn normalised(mut values: Vec<f32>, space: EmbeddingSpaceId) -> Result<Self, EmbeddingError> {
         let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         if !(norm.is_finite() && norm > 1e-6) {
             values.zeroize();
             return Err(EmbeddingError::NoDirection);
+        }
+        if values.len() > MAX_DIMENSIONS {
+            values.zeroize();
+            return Err(EmbeddingError::NotUnitLength);
         }
         for value in &mut values {
             *value = (f64::from(*value) / norm) as f32;
@@ -119,8 +146,26 @@ impl Embedding {
                 found: other.values.len(),
             });
         }
-        Ok(ComparisonScore::new(self.values.iter().zip(&other.values).map(|(l, r)| l * r).sum()))
+        Ok(ComparisonScore::new(dot(&self.values, &other.values)))
     }
+}
+
+/// Inner product in one fixed order of summation and without fused multiply-add, so that every
+/// place that compares two embeddings gets the same bits on every machine. Both sides have the same
+/// length.
+#[inline(always)]
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    // Eight independent sums let the compiler use vector registers; one sum would forbid it.
+    let mut sums = [0.0_f32; 8];
+    let (left_groups, left_rest) = left.as_chunks::<8>();
+    let (right_groups, right_rest) = right.as_chunks::<8>();
+    for (l, r) in left_groups.iter().zip(right_groups) {
+        for lane in 0..8 {
+            sums[lane] += l[lane] * r[lane];
+        }
+    }
+    let rest: f32 = left_rest.iter().zip(right_rest).map(|(l, r)| l * r).sum();
+    sums.iter().sum::<f32>() + rest
 }
 
 impl std::fmt::Debug for Embedding {
@@ -161,6 +206,16 @@ mod tests {
     fn vectors_without_direction_are_refused() {
         for values in [vec![0.0; 4], vec![f32::NAN; 4], vec![f32::INFINITY, 0.0]] {
             assert_eq!(Embedding::normalised(values, space("a/1")), Err(EmbeddingError::NoDirection));
+        }
+    }
+
+    #[test]
+    fn stored_values_come_back_bit_for_bit_or_not_at_all() {
+        let made = Embedding::normalised((0..128).map(|i| (i as f32).sin()).collect(), space("a/1")).unwrap();
+        let stored = Embedding::from_unit(made.values().to_vec(), space("a/1")).unwrap();
+        assert_eq!(stored, made);
+        for values in [vec![0.6, 0.81], vec![f32::NAN, 1.0], vec![], vec![1.0 / 64.5; MAX_DIMENSIONS + 64]] {
+            assert_eq!(Embedding::from_unit(values, space("a/1")), Err(EmbeddingError::NotUnitLength));
         }
     }
 

@@ -314,7 +314,7 @@ pub struct Alignment {
 }
 
 /// Comparison-score thresholds of the embedder.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     /// 1:N, open set: the best candidate must reach this.

@@ -1,0 +1,3 @@
+//! Measurements of single parts, as `limen bench` and the benches print them.
+
+pub mod search;

@@ -1,0 +1,26 @@
+//! The gallery: who is known to this device, kept encrypted on disk and searched in memory.
+//!
+//! [`GalleryStore`] owns the database and its only writing connection; it lives on the thread
+//! `store`. [`Gallery`] is the handle the recogniser reads: it holds the present
+//! [`GallerySnapshot`], an immutable copy of all templates of one embedding space, which is
+//! replaced as a whole after a commit. A search therefore never waits for the database.
+//!
+//! Not here: keys ([`crate::vault`]), whether samples are good enough to enrol
+//! ([`crate::enrol`]), thresholds and decisions (`identify`).
+
+mod migrate;
+mod records;
+mod search;
+mod snapshot;
+mod store;
+
+pub use records::{
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, IdError, NameError, NewSample,
+    RemovalReceipt, SampleOrigin, SampleQuality, SampleRecord, Statistics, SubjectId, SubjectName,
+    TemplateId,
+};
+pub use search::{Candidate, SearchScratch};
+pub use snapshot::{
+    Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
+};
+pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_SAMPLES};

@@ -1,0 +1,155 @@
+//! The schema's version and how older files reach it. Runs when the store is opened, on its thread.
+//!
+//! `pragma user_version` holds the version. Every step is one transaction together with its new
+//! version number, so that a step that is cut off did not happen.
+//!
+//! To add version n + 1: change `schema.sql`, append the step to [`STEPS`], and keep the schema of
+//! version n as a fixture for the test that brings it up.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// "limn": marks the file as ours among SQLite databases.
+pub(super) const APPLICATION_ID: i32 = 0x6c69_6d6e;
+
+/// The schema of a new file.
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Statements that bring version 1 to 2, 2 to 3, and so on.
+const STEPS: &[&str] = &[];
+
+/// The version this program works with.
+pub(super) const VERSION: u32 = STEPS.len() as u32 + 1;
+
+#[derive(Debug)]
+pub(super) enum MigrateError {
+    Newer { found: u32 },
+    Foreign,
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for MigrateError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Brings the database to [`VERSION`]; returns the version it had.
+pub(super) fn migrate(connection: &mut Connection) -> Result<u32, MigrateError> {
+    migrate_to(connection, SCHEMA, STEPS)
+}
+
+fn migrate_to(connection: &mut Connection, schema: &str, steps: &[&str]) -> Result<u32, MigrateError> {
+    let newest = steps.len() as u32 + 1;
+    let before = check(connection, newest)?;
+    if before == newest {
+        return Ok(before);
+    }
+    // Foreign keys can only be switched outside a transaction; a step may rebuild a table.
+    connection.pragma_update(None, "foreign_keys", false)?;
+    let mut at = before;
+    while at < newest {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have come first while this one waited for the lock.
+        at = check(&transaction, newest)?;
+        if at == newest {
+            break;
+        }
+        at = if at == 0 {
+            transaction.execute_batch(schema)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            newest
+        } else {
+            transaction.execute_batch(steps[at as usize - 1])?;
+            at + 1
+        };
+        transaction.pragma_update(None, "user_version", at)?;
+        if transaction.prepare("pragma foreign_key_check")?.exists([])? {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY),
+                None,
+            )
+            .into());
+        }
+        transaction.commit()?;
+    }
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(before)
+}
+
+/// The version of a file of ours; 0 for an empty one.
+fn check(connection: &Connection, newest: u32) -> Result<u32, MigrateError> {
+    let application_id: i32 = connection.query_row("pragma application_id", [], |row| row.get(0))?;
+    let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
+    let objects: i64 = connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
+    match (application_id, u32::try_from(version)) {
+        (0, Ok(0)) if objects == 0 => Ok(0),
+        (APPLICATION_ID, Ok(found)) if found > newest => Err(MigrateError::Newer { found }),
+        (APPLICATION_ID, Ok(found)) if found > 0 => Ok(found),
+        _ => Err(MigrateError::Foreign),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the schema consists of, in an order of its own.
+    fn objects(connection: &Connection) -> Vec<(String, String)> {
+        let mut query = connection
+            .prepare("select type || ' ' || name, coalesce(sql, '') from sqlite_schema order by 1")
+            .unwrap();
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    const OLD: &str = "create table a (x integer) strict;";
+    const NEW: &str = "create table a (x integer, y text) strict; create index i on a (y);";
+    const STEP: &str = "alter table a add column y text; create index i on a (y);";
+
+    #[test]
+    fn new_file_gets_the_present_schema_and_version() {
+        let mut db = Connection::open_in_memory().unwrap();
+        assert_eq!(migrate(&mut db).unwrap(), 0);
+        assert_eq!(migrate(&mut db).unwrap(), VERSION);
+        let tables = objects(&db).iter().filter(|(name, _)| name.starts_with("table ")).count();
+        assert_eq!(tables, 6, "five of ours and sqlite_sequence");
+    }
+
+    #[test]
+    fn older_file_is_brought_up_with_its_rows() {
+        let mut old = Connection::open_in_memory().unwrap();
+        migrate_to(&mut old, OLD, &[]).unwrap();
+        old.execute("insert into a values (7)", []).unwrap();
+        assert_eq!(migrate_to(&mut old, NEW, &[STEP]).unwrap(), 1);
+        let mut new = Connection::open_in_memory().unwrap();
+        migrate_to(&mut new, NEW, &[STEP]).unwrap();
+        let columns = |db: &Connection| {
+            let mut query = db.prepare("select name, type from pragma_table_xinfo('a')").unwrap();
+            let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+            rows.collect::<Result<Vec<(String, String)>, _>>().unwrap()
+        };
+        assert_eq!(columns(&old), columns(&new));
+        assert_eq!(old.query_row("select x from a", [], |r| r.get::<_, i64>(0)).unwrap(), 7);
+    }
+
+    #[test]
+    fn step_that_fails_leaves_the_file_as_it_was() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate_to(&mut db, OLD, &[]).unwrap();
+        let before = objects(&db);
+        let broken = "create table b (x integer) strict; create table b (x integer) strict;";
+        assert!(matches!(migrate_to(&mut db, OLD, &[broken]), Err(MigrateError::Sqlite(_))));
+        assert_eq!(objects(&db), before);
+        assert_eq!(migrate_to(&mut db, OLD, &[]).unwrap(), 1, "the version is still 1");
+    }
+
+    #[test]
+    fn newer_and_foreign_files_are_refused() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate_to(&mut db, OLD, &[STEP]).unwrap();
+        assert!(matches!(migrate_to(&mut db, OLD, &[]), Err(MigrateError::Newer { found: 2 })));
+        let mut foreign = Connection::open_in_memory().unwrap();
+        foreign.execute_batch(OLD).unwrap();
+        assert!(matches!(migrate(&mut foreign), Err(MigrateError::Foreign)));
+    }
+}

@@ -1,0 +1,75 @@
+-- The gallery database, version 1: the schema of a new file. Files of older versions are brought
+-- here by the list in migrate.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
+-- Times are milliseconds since 1970-01-01 UTC. No picture is kept, only what was measured on it.
+
+-- One person known to this device.
+create table subject (
+    -- 128 random bits: never given twice, also not after erasing or restoring a backup.
+    id blob primary key not null check (length(id) = 16),
+    -- As the operator wrote it, tidied. Personal data.
+    name text not null check (length(name) between 1 and 120 and name = trim(name)),
+    -- Lower case of the name, by Unicode's rules: SQLite's own know ASCII only.
+    name_key text not null unique check (length(name_key) >= 1),
+    -- Free text of the operator.
+    notes text check (length(notes) between 1 and 2000),
+    created_at integer not null,
+    updated_at integer not null check (updated_at >= created_at),
+    -- From then on the subject is not recognised. Null: never.
+    expires_at integer
+) strict, without rowid;
+
+-- The networks whose embeddings are here. One space has one number of values.
+create table embedding_space (
+    -- As the model manifest names it.
+    name text primary key not null check (length(name) between 1 and 200),
+    dimensions integer not null check (dimensions between 1 and 4096),
+    unique (name, dimensions)
+) strict, without rowid;
+
+-- One image given for enrolment.
+create table sample (
+    -- autoincrement: the id of an erased sample is not given again.
+    id integer primary key autoincrement,
+    subject blob not null references subject (id) on delete cascade,
+    -- A picture file, or a frame of this device's camera.
+    origin text not null check (origin in ('file', 'camera')),
+    -- The verdict of the quality stage.
+    quality real not null check (quality between 0.0 and 1.0),
+    -- Between the centres of the eyes, in pixels of the source image.
+    eye_distance_px real not null check (eye_distance_px >= 0.0),
+    -- In the unit of the quality stage.
+    sharpness real not null,
+    -- Pose of the head in degrees.
+    yaw_deg real not null check (yaw_deg between -180.0 and 180.0),
+    pitch_deg real not null check (pitch_deg between -180.0 and 180.0),
+    roll_deg real not null check (roll_deg between -180.0 and 180.0),
+    enrolled_at integer not null,
+    -- Lets a template name both, so that it cannot belong to another subject than its sample.
+    unique (id, subject)
+) strict;
+
+create index sample_of_subject on sample (subject);
+
+-- The stored reference of one sample in one embedding space.
+create table template (
+    id integer primary key autoincrement,
+    sample integer not null,
+    subject blob not null,
+    embedding_space text not null,
+    dimensions integer not null,
+    -- Unit-norm values, 32-bit floats, least significant byte first. Biometric data.
+    embedding blob not null check (length(embedding) = 4 * dimensions),
+    enrolled_at integer not null,
+    unique (sample, embedding_space),
+    foreign key (sample, subject) references sample (id, subject) on delete cascade,
+    foreign key (embedding_space, dimensions) references embedding_space (name, dimensions)
+) strict;
+
+create index template_of_subject on template (subject);
+create index template_of_space on template (embedding_space);
+
+-- Facts about the database itself.
+create table meta (
+    key text primary key not null,
+    value text not null
+) strict, without rowid;

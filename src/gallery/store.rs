@@ -1,0 +1,563 @@
+//! The gallery on disk: one SQLCipher database, one writing connection. Lives on the thread
+//! `store`; a command-line tool beside the daemon opens its own, and each notices the other's
+//! commits through [`GalleryStore::changed_by_others`].
+//!
+//! Names leave this file only inside [`SubjectName`]; errors carry none.
+
+mod error;
+mod open;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use zeroize::Zeroizing;
+
+use crate::clock::{Clock, UnixMillis};
+use crate::embedding::{Embedding, EmbeddingSpaceId};
+use crate::score::QualityScore;
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
+
+use super::migrate;
+use super::records::{
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, NewSample, RemovalReceipt, SampleOrigin,
+    SampleQuality, SampleRecord, Statistics, SubjectId, SubjectName, TemplateId,
+};
+use super::snapshot::{GallerySnapshot, GallerySubject, SnapshotBuilder};
+
+pub use error::GalleryError;
+
+/// Name of the database in the state folder.
+pub const DATABASE_FILE: &str = "gallery.db";
+/// Most samples of one enrolment: bounds the work of one transaction.
+pub const MAX_SAMPLES: usize = 256;
+const MAX_NOTES_CHARS: usize = 2000;
+
+/// The gallery's database and its one writing connection.
+pub struct GalleryStore {
+    connection: Connection,
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// `pragma data_version`: changes when another connection commits, not when this one does.
+    data_version: i64,
+}
+
+impl std::fmt::Debug for GalleryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GalleryStore {{ {} }}", self.path.display())
+    }
+}
+
+impl GalleryStore {
+    /// Opens the database in the state folder, making it where there is none, and brings it to the
+    /// present schema. Nothing is written before the key has proved right.
+    pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
+        let path = state.path().join(DATABASE_FILE);
+        let connection = open::open_or_create(state, &path, &key.subkey(KeyPurpose::Database))?;
+        let mut store = Self { connection, path, clock, data_version: 0 };
+        store.changed_by_others()?;
+        Ok(store)
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether another connection, of this process or another one, has committed since this was
+    /// last asked. Costs a read of the log's header: fit to be asked every second.
+    pub fn changed_by_others(&mut self) -> Result<bool, GalleryError> {
+        let version = self
+            .connection
+            .query_row("pragma data_version", [], |row| row.get(0))
+            .map_err(self.failed("look for changes"))?;
+        Ok(std::mem::replace(&mut self.data_version, version) != version)
+    }
+
+    /// Carries out an enrolment in one transaction. When this returns, it is on the disk.
+    pub fn enrol(&mut self, enrolment: &Enrolment) -> Result<EnrolmentReceipt, GalleryError> {
+        match enrolment.samples.len() {
+            0 => return Err(GalleryError::NoSamples),
+            found if found > MAX_SAMPLES => return Err(GalleryError::TooManySamples { found }),
+            _ => {}
+        }
+        let now = self.clock.wall();
+        self.write("enrol", |transaction| {
+            let (subject, created) = match &enrolment.subject {
+                EnrolmentTarget::New(name) => (insert_subject(transaction, name, now)?, true),
+                EnrolmentTarget::Existing(id) => {
+                    touch(transaction, *id, now)?;
+                    (*id, false)
+                }
+            };
+            let mut templates = Vec::with_capacity(enrolment.samples.len());
+            for sample in &enrolment.samples {
+                templates.push(insert_sample(transaction, subject, sample, now)?);
+            }
+            Ok(EnrolmentReceipt { subject, created, templates, enrolled_at: now })
+        })
+    }
+
+    /// All subjects, in the order of their names.
+    pub fn subjects(&self) -> Result<Vec<EnrolledSubject>, GalleryError> {
+        self.read("list the subjects", |db| {
+            let mut query = db.prepare_cached(&format!("{SELECT_SUBJECT} order by s.name_key"))?;
+            query.query_map([], read_subject)?.collect()
+        })
+    }
+
+    /// The subject of this name, upper and lower case alike.
+    pub fn subject_named(&self, name: &SubjectName) -> Result<Option<EnrolledSubject>, GalleryError> {
+        let key = Zeroizing::new(name.key());
+        self.read("look up a subject", |db| {
+            db.prepare_cached(&format!("{SELECT_SUBJECT} where s.name_key = ?1"))?
+                .query_row([key.as_str()], read_subject)
+                .optional()
+        })
+    }
+
+    /// The subject with this id.
+    pub fn subject(&self, id: SubjectId) -> Result<Option<EnrolledSubject>, GalleryError> {
+        self.read("look up a subject", |db| {
+            db.prepare_cached(&format!("{SELECT_SUBJECT} where s.id = ?1"))?
+                .query_row([id.as_bytes()], read_subject)
+                .optional()
+        })
+    }
+
+    /// The samples and templates of one subject, oldest first.
+    pub fn samples_of(&self, id: SubjectId) -> Result<Vec<SampleRecord>, GalleryError> {
+        self.read("list the samples of a subject", |db| {
+            let mut query = db.prepare_cached(
+                "select t.id, t.embedding_space, s.origin, s.quality, s.eye_distance_px, s.sharpness,
+                        s.yaw_deg, s.pitch_deg, s.roll_deg, t.enrolled_at
+                 from template t join sample s on s.id = t.sample
+                 where t.subject = ?1 order by t.id",
+            )?;
+            query.query_map([id.as_bytes()], read_sample)?.collect()
+        })
+    }
+
+    /// Gives a subject another name.
+    pub fn rename(&mut self, id: SubjectId, name: &SubjectName) -> Result<(), GalleryError> {
+        let now = self.clock.wall();
+        let key = Zeroizing::new(name.key());
+        self.write("rename a subject", |transaction| {
+            let other: Option<[u8; 16]> = transaction
+                .prepare_cached("select id from subject where name_key = ?1")?
+                .query_row([key.as_str()], |row| row.get(0))
+                .optional()?;
+            if other.is_some_and(|other| other != *id.as_bytes()) {
+                return Err(Refusal::NameTaken.into());
+            }
+            touch(transaction, id, now)?;
+            transaction
+                .prepare_cached("update subject set name = ?2, name_key = ?3 where id = ?1")?
+                .execute(params![id.as_bytes(), name.as_str(), key.as_str()])?;
+            Ok(())
+        })?;
+        self.empty_log().map(|_| ())
+    }
+
+    /// Sets what the operator notes about a subject; blank text removes the note.
+    pub fn set_notes(&mut self, id: SubjectId, notes: &str) -> Result<(), GalleryError> {
+        let notes = notes.trim();
+        if notes.chars().count() > MAX_NOTES_CHARS {
+            return Err(GalleryError::NotesTooLong { most: MAX_NOTES_CHARS });
+        }
+        let now = self.clock.wall();
+        self.write("note something about a subject", |transaction| {
+            touch(transaction, id, now)?;
+            transaction
+                .prepare_cached("update subject set notes = nullif(?2, '') where id = ?1")?
+                .execute(params![id.as_bytes(), notes])?;
+            Ok(())
+        })
+    }
+
+    /// Sets when a subject stops being recognised, or that it never does.
+    pub fn set_expiry(&mut self, id: SubjectId, at: Option<UnixMillis>) -> Result<(), GalleryError> {
+        let now = self.clock.wall();
+        self.write("set the expiry of a subject", |transaction| {
+            touch(transaction, id, now)?;
+            transaction
+                .prepare_cached("update subject set expires_at = ?2 where id = ?1")?
+                .execute(params![id.as_bytes(), at.map(|at| at.0)])?;
+            Ok(())
+        })
+    }
+
+    /// Removes a subject with everything kept about it. The freed places are overwritten and the log
+    /// is emptied, so that not even the holder of the key finds anything of it in these files.
+    pub fn remove(&mut self, id: SubjectId) -> Result<RemovalReceipt, GalleryError> {
+        let receipt = self.write("remove a subject", |transaction| {
+            let count = |sql: &str| transaction.prepare_cached(sql)?.query_row([id.as_bytes()], |r| r.get(0));
+            let templates: u64 = count("select count(*) from template where subject = ?1")?;
+            let samples: u64 = count("select count(*) from sample where subject = ?1")?;
+            let subjects =
+                transaction.prepare_cached("delete from subject where id = ?1")?.execute([id.as_bytes()])?;
+            if subjects == 0 {
+                return Err(Refusal::SubjectUnknown.into());
+            }
+            Ok(RemovalReceipt { subjects: subjects as u64, samples, templates, log_emptied: false })
+        })?;
+        Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
+    }
+
+    /// Removes one template; its sample goes with the last template made of it. The subject stays.
+    pub fn remove_template(&mut self, id: TemplateId) -> Result<RemovalReceipt, GalleryError> {
+        let now = self.clock.wall();
+        let receipt = self.write("remove a template", |transaction| {
+            let (sample, subject): (i64, [u8; 16]) = transaction
+                .prepare_cached("select sample, subject from template where id = ?1")?
+                .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?
+                .ok_or(Refusal::TemplateUnknown)?;
+            touch(transaction, SubjectId::from_bytes(subject), now)?;
+            transaction.prepare_cached("delete from template where id = ?1")?.execute([id.0])?;
+            let samples = transaction
+                .prepare_cached(
+                    "delete from sample where id = ?1
+                     and not exists (select 1 from template where sample = ?1)",
+                )?
+                .execute([sample])?;
+            Ok(RemovalReceipt { subjects: 0, samples: samples as u64, templates: 1, log_emptied: false })
+        })?;
+        Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
+    }
+
+    /// Reads every template of one embedding space whose subject has not expired. Call it anew after
+    /// a change and when [`next_expiry`](super::SnapshotReport::next_expiry) has come.
+    pub fn load_snapshot(&self, space: &EmbeddingSpaceId) -> Result<GallerySnapshot, GalleryError> {
+        let now = self.clock.wall();
+        // One transaction: subjects and templates of one moment.
+        let transaction = self.connection.unchecked_transaction().map_err(self.failed("load the gallery"))?;
+        let snapshot = read_snapshot(&transaction, space, now).map_err(|error| match error {
+            LoadError::Sqlite(error) => self.failed("load the gallery")(error),
+            LoadError::Damaged(found) => GalleryError::Damaged { path: self.path.clone(), found },
+        })?;
+        transaction.finish().map_err(self.failed("load the gallery"))?;
+        Ok(snapshot)
+    }
+
+    /// How much the gallery holds.
+    pub fn statistics(&self) -> Result<Statistics, GalleryError> {
+        self.read("count the gallery", |db| {
+            let one = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
+            let mut spaces = db.prepare_cached(
+                "select name, e.dimensions, count(t.id) from embedding_space e
+                 left join template t on t.embedding_space = e.name group by name order by name",
+            )?;
+            let templates =
+                spaces.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect::<Result<_, _>>()?;
+            Ok(Statistics {
+                subjects: one("select count(*) from subject")?,
+                samples: one("select count(*) from sample")?,
+                templates,
+                // Zero if it vanished meanwhile; the next access to the database reports that.
+                database_bytes: self.path.metadata().map_or(0, |file| file.len()),
+                schema_version: migrate::VERSION,
+            })
+        })
+    }
+
+    /// Reads the whole database and checks it: every page's authentication code, the structure, the
+    /// references, and that every template is an embedding. The findings name pages, tables and row
+    /// numbers only; none means that all is well.
+    pub fn integrity_check(&self) -> Result<Vec<String>, GalleryError> {
+        self.read("check the database", |db| {
+            let lines = |sql: &str| -> rusqlite::Result<Vec<String>> {
+                db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+            };
+            let mut findings = lines("pragma cipher_integrity_check")?;
+            findings.extend(lines("pragma integrity_check")?.into_iter().filter(|line| line != "ok"));
+            let mut query = db.prepare("pragma foreign_key_check")?;
+            let broken = query.query_map([], |row| row.get::<_, String>(0))?;
+            for table in broken {
+                findings.push(format!("a row of {} refers to something that is not there", table?));
+            }
+            let mut query = db.prepare("select id, embedding_space, embedding from template")?;
+            let mut rows = query.query([])?;
+            while let Some(row) = rows.next()? {
+                let space = EmbeddingSpaceId::new(row.get_ref(1)?.as_str().unwrap_or_default());
+                if decode(row.get_ref(2)?.as_blob().unwrap_or_default(), &space).is_none() {
+                    findings.push(format!("template {} is not an embedding", row.get::<_, i64>(0)?));
+                }
+            }
+            Ok(findings)
+        })
+    }
+
+    /// Moves the log into the database and cuts it to nothing, so that overwritten content leaves
+    /// it. False if another connection was in the way.
+    fn empty_log(&mut self) -> Result<bool, GalleryError> {
+        let busy: i64 = self
+            .connection
+            .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))
+            .map_err(self.failed("empty the log"))?;
+        Ok(busy == 0)
+    }
+
+    fn read<T>(
+        &self,
+        what: &'static str,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, GalleryError> {
+        run(&self.connection).map_err(self.failed(what))
+    }
+
+    fn write<T>(
+        &mut self,
+        what: &'static str,
+        run: impl FnOnce(&Transaction<'_>) -> Result<T, WriteError>,
+    ) -> Result<T, GalleryError> {
+        let path = &self.path;
+        let failed = |error| match error {
+            WriteError::Sqlite(error) => GalleryError::sqlite(path, what, error),
+            WriteError::Refused(refusal) => refusal.into(),
+            WriteError::NoRandomness(error) => GalleryError::NoRandomness(error),
+        };
+        // Immediate: the lock is taken before the first read, so that nothing read can be outdated
+        // by the time of the write. Dropped without commit, a transaction is rolled back.
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| failed(error.into()))?;
+        let value = run(&transaction).map_err(failed)?;
+        transaction.commit().map_err(|error| failed(error.into()))?;
+        Ok(value)
+    }
+
+    fn failed(&self, what: &'static str) -> impl Fn(rusqlite::Error) -> GalleryError + '_ {
+        move |error| GalleryError::sqlite(&self.path, what, error)
+    }
+}
+
+/// What ends a write without being SQLite's fault.
+#[derive(Clone, Debug)]
+enum Refusal {
+    SubjectUnknown,
+    TemplateUnknown,
+    NameTaken,
+    OtherDimensions { space: EmbeddingSpaceId, expected: usize, found: usize },
+}
+
+impl From<Refusal> for GalleryError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::SubjectUnknown => Self::SubjectUnknown,
+            Refusal::TemplateUnknown => Self::TemplateUnknown,
+            Refusal::NameTaken => Self::NameTaken,
+            Refusal::OtherDimensions { space, expected, found } => {
+                Self::OtherDimensions { space, expected, found }
+            }
+        }
+    }
+}
+
+enum WriteError {
+    Sqlite(rusqlite::Error),
+    Refused(Refusal),
+    NoRandomness(getrandom::Error),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Refusal> for WriteError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+enum LoadError {
+    Sqlite(rusqlite::Error),
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for LoadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn insert_subject(
+    transaction: &Transaction<'_>,
+    name: &SubjectName,
+    now: UnixMillis,
+) -> Result<SubjectId, WriteError> {
+    let key = Zeroizing::new(name.key());
+    let taken =
+        transaction.prepare_cached("select 1 from subject where name_key = ?1")?.exists([key.as_str()])?;
+    if taken {
+        return Err(Refusal::NameTaken.into());
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(WriteError::NoRandomness)?;
+    transaction
+        .prepare_cached(
+            "insert into subject (id, name, name_key, created_at, updated_at) values (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .execute(params![id, name.as_str(), key.as_str(), now.0])?;
+    Ok(SubjectId::from_bytes(id))
+}
+
+fn insert_sample(
+    transaction: &Transaction<'_>,
+    subject: SubjectId,
+    sample: &NewSample,
+    now: UnixMillis,
+) -> Result<TemplateId, WriteError> {
+    let NewSample { origin, quality, embedding } = sample;
+    let space = embedding.space();
+    let found = embedding.values().len();
+    transaction
+        .prepare_cached(
+            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
+        )?
+        .execute(params![space.as_str(), found as u64])?;
+    let expected: u64 = transaction
+        .prepare_cached("select dimensions from embedding_space where name = ?1")?
+        .query_row([space.as_str()], |row| row.get(0))?;
+    let expected = expected as usize;
+    if expected != found {
+        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
+    }
+    transaction
+        .prepare_cached(
+            "insert into sample (subject, origin, quality, eye_distance_px, sharpness,
+                                 yaw_deg, pitch_deg, roll_deg, enrolled_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            subject.as_bytes(),
+            origin.as_str(),
+            quality.score.get(),
+            quality.eye_distance_px,
+            quality.sharpness,
+            quality.yaw_deg,
+            quality.pitch_deg,
+            quality.roll_deg,
+            now.0
+        ])?;
+    let sample = transaction.last_insert_rowid();
+    let bytes: Zeroizing<Vec<u8>> =
+        Zeroizing::new(embedding.values().iter().flat_map(|v| v.to_le_bytes()).collect());
+    transaction
+        .prepare_cached(
+            "insert into template (sample, subject, embedding_space, dimensions, embedding, enrolled_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            sample,
+            subject.as_bytes(),
+            space.as_str(),
+            found as u64,
+            bytes.as_slice(),
+            now.0
+        ])?;
+    Ok(TemplateId(transaction.last_insert_rowid()))
+}
+
+/// Marks a subject as changed; an error if there is none. A wall clock that was set back must not
+/// make it older than it is.
+fn touch(transaction: &Transaction<'_>, id: SubjectId, now: UnixMillis) -> Result<(), WriteError> {
+    let changed = transaction
+        .prepare_cached("update subject set updated_at = max(created_at, ?2) where id = ?1")?
+        .execute(params![id.as_bytes(), now.0])?;
+    if changed == 0 { Err(Refusal::SubjectUnknown.into()) } else { Ok(()) }
+}
+
+const SELECT_SUBJECT: &str = "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at,
+    (select count(*) from template t where t.subject = s.id) from subject s";
+
+fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
+    Ok(EnrolledSubject {
+        id: SubjectId::from_bytes(row.get(0)?),
+        name: read_name(row, 1)?,
+        notes: row.get(2)?,
+        created_at: UnixMillis(row.get(3)?),
+        updated_at: UnixMillis(row.get(4)?),
+        expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+        templates: row.get(6)?,
+    })
+}
+
+fn read_name(row: &Row<'_>, column: usize) -> rusqlite::Result<SubjectName> {
+    SubjectName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn read_sample(row: &Row<'_>) -> rusqlite::Result<SampleRecord> {
+    let origin = SampleOrigin::parse(row.get_ref(2)?.as_str()?);
+    Ok(SampleRecord {
+        template: TemplateId(row.get(0)?),
+        space: row.get(1)?,
+        origin: origin.ok_or_else(|| {
+            rusqlite::Error::InvalidColumnType(2, "origin".into(), rusqlite::types::Type::Text)
+        })?,
+        quality: SampleQuality {
+            score: QualityScore::new(row.get(3)?),
+            eye_distance_px: row.get(4)?,
+            sharpness: row.get(5)?,
+            yaw_deg: row.get(6)?,
+            pitch_deg: row.get(7)?,
+            roll_deg: row.get(8)?,
+        },
+        enrolled_at: UnixMillis(row.get(9)?),
+    })
+}
+
+fn read_snapshot(
+    db: &Connection,
+    space: &EmbeddingSpaceId,
+    now: UnixMillis,
+) -> Result<GallerySnapshot, LoadError> {
+    let mut builder = SnapshotBuilder::new(space.clone());
+    let damaged = |error: super::SnapshotError| LoadError::Damaged(error.to_string());
+    let mut query =
+        db.prepare_cached("select id, name from subject where expires_at is null or expires_at > ?1")?;
+    let mut rows = query.query([now.0])?;
+    while let Some(row) = rows.next()? {
+        let id = SubjectId::from_bytes(row.get(0)?);
+        builder.subject(GallerySubject { id, name: read_name(row, 1)? }).map_err(damaged)?;
+    }
+    let mut query = db.prepare_cached(
+        "select t.id, t.subject, t.embedding from template t join subject s on s.id = t.subject
+         where t.embedding_space = ?1 and (s.expires_at is null or s.expires_at > ?2) order by t.id",
+    )?;
+    let mut rows = query.query(params![space.as_str(), now.0])?;
+    while let Some(row) = rows.next()? {
+        let id = TemplateId(row.get(0)?);
+        let embedding = row.get_ref(2)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
+        let embedding =
+            embedding.ok_or_else(|| LoadError::Damaged(format!("template {id} is not an embedding")))?;
+        builder.template(id, SubjectId::from_bytes(row.get(1)?), &embedding).map_err(damaged)?;
+    }
+    let other_space: u64 = db
+        .prepare_cached("select count(*) from template where embedding_space <> ?1")?
+        .query_row([space.as_str()], |row| row.get(0))?;
+    let expired: u64 = db
+        .prepare_cached(
+            "select count(*) from template t join subject s on s.id = t.subject
+             where t.embedding_space = ?1 and s.expires_at <= ?2",
+        )?
+        .query_row(params![space.as_str(), now.0], |row| row.get(0))?;
+    let next_expiry: Option<i64> = db
+        .prepare_cached("select min(expires_at) from subject where expires_at > ?1")?
+        .query_row([now.0], |row| row.get(0))?;
+    Ok(builder.finish(other_space as usize, expired as usize, next_expiry.map(UnixMillis)))
+}
+
+/// The embedding in a blob, or nothing if it is none.
+fn decode(bytes: &[u8], space: &EmbeddingSpaceId) -> Option<Embedding> {
+    let (values, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return None;
+    }
+    Embedding::from_unit(values.iter().map(|v| f32::from_le_bytes(*v)).collect(), space.clone()).ok()
+}
