@@ -26,6 +26,7 @@ pub mod detect;
 pub mod embed;
 pub mod embedding;
 pub mod enrol;
+pub mod eval;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
