@@ -29,6 +29,7 @@ pub mod draw;
 pub mod embed;
 pub mod embedding;
 pub mod enrol;
+pub mod eval;
 pub mod event;
 pub mod frame;
 pub mod gallery;
