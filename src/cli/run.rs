@@ -111,17 +111,11 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
             Report::Streaming(stream) if output.is_json() => {
                 output.result(&json!({ "event": "streaming", "stream": stream }), String::new)
             }
-            Report::Streaming(stream) => {
-                output.note(&format!("{stream}"));
-                Ok(())
-            }
             Report::CameraLost { error } if output.is_json() => {
                 output.result(&json!({ "event": "camera_lost", "error": error }), String::new)
             }
-            Report::CameraLost { error } => {
-                output.warning(&format!("no frames: {error}; trying again"));
-                Ok(())
-            }
+            // The log has said so.
+            Report::Streaming(_) | Report::CameraLost { .. } => Ok(()),
             Report::Event(event) => output.result(&event, || {
                 use limen::event::Outcome;
                 let colour = match event.outcome {
