@@ -1,5 +1,8 @@
 //! The gallery from the outside: files, other processes, crashes, wrong keys, full disks.
 
+#![allow(clippy::print_stdout, reason = "child processes report to their parent")]
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
