@@ -602,6 +602,27 @@ fn removed_subject_leaves_no_byte_behind() {
 }
 
 #[test]
+fn log_that_a_crash_left_is_taken_in_and_emptied_at_the_next_start() {
+    let device = Device::new();
+    let mut store = device.open().unwrap();
+    store.enrol(&enrolment("Ada", 0..3)).unwrap();
+    // What the disk holds if the process ends here: the store is open and its log is full.
+    let crashed = Device::new();
+    std::fs::copy(device.state.path().join(KEY_FILE), crashed.state.path().join(KEY_FILE)).unwrap();
+    let (key, _) = RootKey::load(&crashed.state, None).unwrap();
+    let crashed = Device { key, ..crashed };
+    let log = |device: &Device| device.database().with_extension("db-wal");
+    for path in [device.database(), log(&device)] {
+        std::fs::copy(&path, crashed.state.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert!(log(&crashed).metadata().unwrap().size() > 0, "the enrolment is in the log only");
+    let reopened = crashed.open().unwrap();
+    assert_eq!(log(&crashed).metadata().unwrap().size(), 0);
+    assert_eq!(reopened.load_snapshot(&space()).unwrap().report().templates, 3);
+    assert_eq!(reopened.integrity_check().unwrap(), Vec::<String>::new());
+}
+
+#[test]
 fn without_overwriting_a_removed_subject_would_be_found() {
     let device = Device::new();
     let (id, needles) = two_hundred(&mut device.open().unwrap());

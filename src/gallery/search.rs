@@ -292,8 +292,8 @@ impl Kernel for pulp::x86::V3 {
     }
 }
 
-/// NEON, which every 64-bit Arm has. Compilers widen the loop of [`Portable`] to 16 bits before they
-/// multiply, which takes four times the instructions.
+/// NEON, which every 64-bit Arm has: `smull`, `smlal` and `sadalp` take 16 products, whatever the
+/// compiler at hand makes of the loop above (some widen to 16 bits first, four times the work).
 #[cfg(target_arch = "aarch64")]
 impl Kernel for pulp::aarch64::Neon {
     #[inline(always)]
