@@ -11,8 +11,20 @@ use crate::score::ComparisonScore;
 /// Names the exact network and preprocessing that made an embedding. Embeddings of different
 /// spaces have nothing to say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "String", into = "String")]
 pub struct EmbeddingSpaceId(Arc<str>);
+
+impl From<String> for EmbeddingSpaceId {
+    fn from(id: String) -> Self {
+        Self(id.into())
+    }
+}
+
+impl From<EmbeddingSpaceId> for String {
+    fn from(id: EmbeddingSpaceId) -> Self {
+        id.as_str().to_owned()
+    }
+}
 
 impl EmbeddingSpaceId {
     /// Takes the identifier as the model manifest states it.

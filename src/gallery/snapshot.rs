@@ -14,7 +14,8 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::clock::UnixMillis;
-use crate::embedding::{Embedding, EmbeddingSpaceId};
+use crate::embedding::{Embedding, EmbeddingError, EmbeddingSpaceId};
+use crate::score::ComparisonScore;
 
 use super::records::{SubjectId, SubjectName, TemplateId};
 
@@ -235,6 +236,22 @@ impl GallerySnapshot {
             .enumerate()
             .filter(move |(_, owner)| Some(**owner as usize) == position)
             .map(|(at, _)| (self.templates[at], self.template_values(at)))
+    }
+
+    /// 1:1: the best score of `probe` with a template of one subject; `None` when the subject has none
+    /// in this space.
+    pub fn compare_with(
+        &self,
+        id: SubjectId,
+        probe: &Embedding,
+    ) -> Result<Option<ComparisonScore>, EmbeddingError> {
+        let mut best: Option<ComparisonScore> = None;
+        for (_, values) in self.templates_of(id) {
+            let template = Embedding::from_unit(values.to_vec(), self.space.clone())?;
+            let score = template.compare(probe)?;
+            best = Some(best.map_or(score, |best| if score > best { score } else { best }));
+        }
+        Ok(best)
     }
 
     /// Bytes this snapshot keeps allocated, without the names.

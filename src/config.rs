@@ -1,0 +1,168 @@
+//! Configuration: every setting of the appliance, declared once.
+//!
+//! The declaration below is the only place a setting is written down. The field, its default, the
+//! unit, the allowed range, `limen config template` and `docs/config.md` all come from it.
+//!
+//! Later layers win: built-in defaults, the configuration file, its drop-ins
+//! (`limen.toml.d/*.toml`, by file name), the environment (`LIMEN_SECTION__KEY`), command-line flags.
+//! Unknown keys are refused, values are checked one by one and then as a whole, and every problem
+//! found is reported with the layer and line it came from.
+//!
+//! Owned here: reading, checking and showing settings. Not here: what they mean to a stage. Read
+//! once, on the main thread, before any stage is built.
+
+mod check;
+#[macro_use]
+mod declare;
+mod error;
+mod layers;
+mod show;
+mod value;
+
+use std::path::PathBuf;
+
+pub use declare::{Section, Setting};
+pub use error::{ConfigError, Origin, Problem};
+pub use layers::{DEFAULT_FILE, Layers, MAXIMUM_FILE_BYTES, parse_layers};
+pub use show::{reference, template};
+pub use value::{CameraFormat, LogFormat, LogLevel, Secret};
+
+use crate::camera::SourceSpec;
+use value::Text;
+
+settings! {
+    /// The device itself.
+    device: Device {
+        /// Name of this device, as it appears in events and logs.
+        name: String = "limen".to_owned(), within Text { bytes: 1..=64 };
+    }
+
+    /// What the device keeps.
+    state: State {
+        /// Folder of the gallery and its key. Created with mode 0700 when it is missing.
+        folder: PathBuf = "/var/lib/limen".into();
+    }
+
+    /// Where frames come from.
+    camera: Camera {
+        /// `auto` (the first V4L2 device that captures), a device such as `/dev/video0` or
+        /// `/dev/v4l/by-id/...`, `replay:PATH` (a folder of pictures or a recording), or `scene`
+        /// (the built-in moving scene).
+        source: SourceSpec = SourceSpec::Auto;
+        /// Frame width asked of the camera; the nearest it offers is taken and reported.
+        width: u32 = 640, unit "px", within 160..=3840;
+        /// Frame height asked of the camera.
+        height: u32 = 480, unit "px", within 120..=2160;
+        /// Frame rate asked of the camera, and the pace of a replay.
+        rate_hz: f32 = 15.0, unit "Hz", within 0.5..=120.0;
+        /// Pixel format asked of the camera. `auto` takes the best of those it offers.
+        format: CameraFormat = CameraFormat::Auto;
+        /// Start a replay again when it ends; `false` ends the program with it.
+        r#loop: bool = true;
+    }
+
+    /// The networks.
+    models: Models {
+        /// Folder that holds `manifest.toml` and the model files. Empty: `models` beside the
+        /// executable, then `/usr/share/limen/models`.
+        folder: Option<PathBuf> = None;
+    }
+
+    /// The runtime that executes the networks.
+    litert: Litert {
+        /// Path of `libLiteRt.so`. Empty: beside the executable, then `/usr/lib/limen`.
+        library: Option<PathBuf> = None;
+        /// Threads each network may use.
+        threads: u32 = 1, unit "threads", within 1..=8;
+    }
+
+    /// Finding faces in a frame.
+    detection: Detection {
+        /// Detection score from which a box counts as a face. Empty: the value measured for the
+        /// detector, from the model manifest. Lower finds more distant faces and more things that
+        /// are none.
+        minimum_score: Option<f32> = None, within 0.3..=0.95;
+        /// Faces followed at a time; the largest are kept.
+        maximum_faces: u32 = 8, unit "faces", within 1..=32;
+    }
+
+    /// When a face sample is good enough to be searched for. Each limit has its own reason in the
+    /// event.
+    quality: Quality {
+        /// Least distance between the eyes. With a 60 degree lens at 640x480 it is about 35 px at
+        /// one metre and 18 px at two.
+        minimum_eye_distance_px: f32 = 24.0, unit "px", within 8.0..=400.0;
+        /// Greatest turn of the head to either side.
+        maximum_yaw_deg: f32 = 35.0, unit "degrees", within 5.0..=90.0;
+        /// Greatest nod of the head up or down.
+        maximum_pitch_deg: f32 = 30.0, unit "degrees", within 5.0..=90.0;
+        /// Greatest tilt of the head towards a shoulder.
+        maximum_roll_deg: f32 = 60.0, unit "degrees", within 5.0..=180.0;
+        /// Least sharpness of the aligned face, 0 (blurred) to 1.
+        minimum_sharpness: f32 = 0.1, within 0.0..=0.95;
+        /// Least mean luminance of the aligned face, of 255.
+        minimum_exposure: f32 = 40.0, within 0.0..=255.0;
+        /// Greatest mean luminance of the aligned face, of 255.
+        maximum_exposure: f32 = 220.0, within 0.0..=255.0;
+        /// Least probability, by the landmark network, that the region holds a face at all.
+        minimum_face_presence: f32 = 0.5, within 0.0..=0.99;
+    }
+
+    /// When a face becomes a name.
+    identification: Identification {
+        /// Comparison score from which the best candidate matches. Empty: the value measured for the
+        /// embedder, from the model manifest. Lower lets strangers match, higher turns subjects
+        /// away; two pictures of one person seldom compare above 0.9.
+        threshold: Option<f32> = None, within 0.0..=0.95;
+        /// Lead in comparison score that the best candidate needs over the next subject. Empty: from
+        /// the model manifest.
+        margin: Option<f32> = None, within 0.0..=0.5;
+        /// Probes of one track that must agree on a subject before it is named.
+        agreeing_probes: u32 = 2, unit "probes", within 1..=10;
+        /// Probes of one track without a match after which it is reported as unknown.
+        unknown_after_probes: u32 = 4, unit "probes", within 1..=50;
+    }
+
+    /// Following faces over frames, and how often a frame is looked at.
+    tracking: Tracking {
+        /// A track ends when its face has not been found for this long.
+        lost_after_ms: u32 = 1500, unit "ms", within 100..=60_000;
+        /// Frames looked at per second while every face in view has its decision.
+        settled_look_hz: f32 = 5.0, unit "Hz", within 0.2..=120.0;
+        /// A decided track is recognised again after this long.
+        recheck_after_ms: u32 = 3000, unit "ms", within 100..=3_600_000;
+        /// Frames looked at per second while no face is in view. It bounds how long an arriving
+        /// face waits to be seen.
+        idle_look_hz: f32 = 4.0, unit "Hz", within 0.2..=120.0;
+    }
+
+    /// Making templates of a subject.
+    enrolment: Enrolment {
+        /// Comparison score with another subject from which an enrolment is held back as looking
+        /// like somebody already enrolled. Empty: from the model manifest.
+        conflict_threshold: Option<f32> = None, within 0.0..=0.95;
+        /// Least quality score of a sample.
+        minimum_quality: f32 = 0.4, within 0.0..=0.95;
+        /// Pictures taken in by one enrolment.
+        maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
+    }
+
+    /// What the program says about itself. Never a frame, an embedding or a subject's name.
+    log: Log {
+        /// The least urgent messages written: `error`, `warn`, `info`, `debug` or `trace`.
+        level: LogLevel = LogLevel::Info;
+        /// `text`, `json` (a line each), or `auto`: text on a terminal, JSON elsewhere.
+        format: LogFormat = LogFormat::Auto;
+    }
+}
+
+impl Config {
+    /// Reads the file (or [`DEFAULT_FILE`] when none is named), its drop-ins and this process's
+    /// environment, and checks the result as a whole.
+    ///
+    /// A missing default file is no error; a missing named one is. Add command-line flags through
+    /// [`Layers`].
+    pub fn load(file: Option<&std::path::Path>) -> Result<Self, ConfigError> {
+        Layers::new().file(file).environment(std::env::vars_os()).build()
+    }
+}

@@ -1,0 +1,175 @@
+//! What no single value can tell: whether the settings make sense together.
+
+use super::Config;
+use super::declare::find;
+use super::error::{ConfigError, Problem};
+use crate::models::Thresholds;
+
+/// Most that two pictures of one person can be expected to score, a slightly turned head or another
+/// lamp included. The range of identification.threshold ends here too.
+const REACHABLE_SCORE: f32 = 0.95;
+
+/// A face on a picture is about two eye distances wide and two and a half tall.
+const FACE_WIDTH_IN_EYE_DISTANCES: f32 = 2.0;
+const FACE_HEIGHT_IN_EYE_DISTANCES: f32 = 2.5;
+
+impl Config {
+    /// Checks the settings together. [`Layers::build`](super::Layers::build) has done so; call it
+    /// again after changing a field.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        refuse(self.contradictions())
+    }
+
+    /// The thresholds in force, checked together: the settings where they are set, else those the
+    /// model manifest states for the embedder.
+    pub fn thresholds(&self, model: &Thresholds) -> Result<Thresholds, ConfigError> {
+        let thresholds = Thresholds {
+            identification: self.identification.threshold.unwrap_or(model.identification),
+            margin: self.identification.margin.unwrap_or(model.margin),
+            conflict: self.enrolment.conflict_threshold.unwrap_or(model.conflict),
+            ..*model
+        };
+        let mut found = Vec::new();
+        if !(0.0..=REACHABLE_SCORE).contains(&thresholds.identification) {
+            found.push(format!(
+                "identification.threshold is {} in force ({}): above {REACHABLE_SCORE} nobody would match, \
+                 below 0 anybody would",
+                thresholds.identification,
+                self.source("identification", "threshold")
+            ));
+        }
+        if thresholds.conflict > thresholds.identification {
+            found.push(format!(
+                "enrolment.conflict_threshold is {} in force ({}) and above identification.threshold, {} \
+                 in force ({}): somebody the device would name as another subject could be enrolled \
+                 unnoticed. Lower the former",
+                thresholds.conflict,
+                self.source("enrolment", "conflict_threshold"),
+                thresholds.identification,
+                self.source("identification", "threshold"),
+            ));
+        }
+        refuse(found.into_iter().map(Problem::Contradiction).collect())?;
+        Ok(thresholds)
+    }
+
+    pub(super) fn contradictions(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        self.check_camera(&mut found);
+        self.check_quality(&mut found);
+        self.check_identification(&mut found);
+        self.check_tracking(&mut found);
+        found.into_iter().map(Problem::Contradiction).collect()
+    }
+
+    fn check_camera(&self, found: &mut Vec<String>) {
+        use super::CameraFormat::{Nv12, Yuyv};
+        let odd = |size: u32| !size.is_multiple_of(2);
+        match self.camera.format {
+            format @ (Yuyv | Nv12) if odd(self.camera.width) => found.push(format!(
+                "{} is odd, and {} pixels come in pairs: make it even",
+                self.stated("camera", "width"),
+                format
+            )),
+            Nv12 if odd(self.camera.height) => found.push(format!(
+                "{} is odd, and nv12 rows come in pairs: make it even",
+                self.stated("camera", "height")
+            )),
+            _ => {}
+        }
+    }
+
+    fn check_quality(&self, found: &mut Vec<String>) {
+        let quality = &self.quality;
+        let widest = self.camera.width as f32 / FACE_WIDTH_IN_EYE_DISTANCES;
+        let tallest = self.camera.height as f32 / FACE_HEIGHT_IN_EYE_DISTANCES;
+        if quality.minimum_eye_distance_px > widest.min(tallest) {
+            found.push(format!(
+                "{} asks for a face larger than the frame: with {} and {} the eyes can be at most {:.0} px \
+                 apart",
+                self.stated("quality", "minimum_eye_distance_px"),
+                self.stated("camera", "width"),
+                self.stated("camera", "height"),
+                widest.min(tallest)
+            ));
+        }
+        if quality.minimum_exposure >= quality.maximum_exposure {
+            found.push(format!(
+                "{} is not below {}: every face would be too dark or too bright",
+                self.stated("quality", "minimum_exposure"),
+                self.stated("quality", "maximum_exposure")
+            ));
+        }
+    }
+
+    fn check_identification(&self, found: &mut Vec<String>) {
+        let identification = &self.identification;
+        if identification.agreeing_probes > identification.unknown_after_probes {
+            found.push(format!(
+                "{} is more than {}: every track would be unknown before a subject could be named",
+                self.stated("identification", "agreeing_probes"),
+                self.stated("identification", "unknown_after_probes")
+            ));
+        }
+        if let (Some(conflict), Some(threshold)) =
+            (self.enrolment.conflict_threshold, identification.threshold)
+            && conflict > threshold
+        {
+            found.push(format!(
+                "{} is above {}: somebody the device would name as another subject could be enrolled \
+                 unnoticed",
+                self.stated("enrolment", "conflict_threshold"),
+                self.stated("identification", "threshold")
+            ));
+        }
+    }
+
+    fn check_tracking(&self, found: &mut Vec<String>) {
+        let tracking = &self.tracking;
+        for (key, rate) in
+            [("settled_look_hz", tracking.settled_look_hz), ("idle_look_hz", tracking.idle_look_hz)]
+        {
+            if rate > self.camera.rate_hz {
+                found.push(format!(
+                    "{} is more than {}: there are no such frames to look at",
+                    self.stated("tracking", key),
+                    self.stated("camera", "rate_hz")
+                ));
+            }
+        }
+        let look_ms = 1000.0 / tracking.settled_look_hz;
+        for (key, after_ms, effect) in [
+            ("lost_after_ms", tracking.lost_after_ms, "every face would be lost between two looks"),
+            ("recheck_after_ms", tracking.recheck_after_ms, "no look comes that soon"),
+        ] {
+            // Rounded down, so that 3 Hz and 333 ms go together.
+            if (after_ms as f32) < look_ms.floor() {
+                found.push(format!(
+                    "{} is shorter than the {look_ms:.0} ms between two looks at {}: {effect}",
+                    self.stated("tracking", key),
+                    self.stated("tracking", "settled_look_hz")
+                ));
+            }
+        }
+    }
+
+    /// `section.key = value (origin)`.
+    fn stated(&self, section: &'static str, key: &'static str) -> String {
+        let setting = find(section, key).expect("checks name declared settings");
+        let value = (setting.write)(self).toml;
+        format!("{section}.{key} = {value} ({})", self.origins.of(setting))
+    }
+
+    /// Where an optional score comes from.
+    fn source(&self, section: &'static str, key: &'static str) -> String {
+        let setting = find(section, key).expect("checks name declared settings");
+        match (setting.write)(self).json {
+            serde_json::Value::Null => "model manifest".to_owned(),
+            _ => self.origins.of(setting).to_string(),
+        }
+    }
+}
+
+fn refuse(problems: Vec<Problem>) -> Result<(), ConfigError> {
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems, more: false }) }
+}
