@@ -79,7 +79,26 @@ impl Detector {
         picture: &Picture<'_>,
         resampler: &mut Resampler,
     ) -> Result<Vec<Detection>, DetectError> {
-        let fit = resampler.letterbox(picture, self.side, &mut self.square)?;
+        self.detect_at(picture, 1.0, resampler)
+    }
+
+    /// Looks again at a picture in which nobody was found, made smaller, for a face that is too
+    /// large for the network.
+    pub fn detect_large(
+        &mut self,
+        picture: &Picture<'_>,
+        resampler: &mut Resampler,
+    ) -> Result<Vec<Detection>, DetectError> {
+        self.detect_at(picture, self.decode.retry_fill, resampler)
+    }
+
+    fn detect_at(
+        &mut self,
+        picture: &Picture<'_>,
+        fill: f32,
+        resampler: &mut Resampler,
+    ) -> Result<Vec<Detection>, DetectError> {
+        let fit = resampler.letterbox(picture, self.side, fill, &mut self.square)?;
         self.input.fill(self.square.pixels(), self.interpreter.input_mut(0));
         self.interpreter.run()?;
         let side = self.side as f32;

@@ -147,10 +147,32 @@ impl Perception {
         Ok(embedding)
     }
 
-    /// Detects and examines every face of a still picture.
+    /// Detects and examines every face of a still picture. What the landmark network takes for no
+    /// face is left out; when nothing remains, the picture is searched once more for a face that
+    /// fills it.
     pub fn examine_all(&mut self, picture: &Picture<'_>) -> Result<Vec<FaceSample>, PerceptionError> {
         let detections = self.detect(picture)?;
-        detections.iter().map(|detection| self.examine(picture, detection)).collect()
+        let found = self.examine_each(picture, &detections)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let detections = self.detector.detect_large(picture, &mut self.resampler)?;
+        self.examine_each(picture, &detections)
+    }
+
+    fn examine_each(
+        &mut self,
+        picture: &Picture<'_>,
+        detections: &[Detection],
+    ) -> Result<Vec<FaceSample>, PerceptionError> {
+        let mut faces = Vec::with_capacity(detections.len());
+        for detection in detections {
+            let face = self.examine(picture, detection)?;
+            if !matches!(face.verdict, Err(Unusable::NotAFace { .. })) {
+                faces.push(face);
+            }
+        }
+        Ok(faces)
     }
 
     /// The times since the last call.
@@ -179,11 +201,14 @@ impl From<&crate::config::Quality> for QualityLimits {
     }
 }
 
-/// The detection that a portrait means: the one nearest the picture's centre, larger ones counting
-/// as nearer.
-pub fn nearest_the_centre<'a>(detections: &'a [Detection], picture: &Picture<'_>) -> Option<&'a Detection> {
+/// The face that a portrait means: the one nearest the picture's centre, larger ones counting as
+/// nearer.
+pub fn nearest_the_centre(faces: Vec<FaceSample>, picture: &Picture<'_>) -> Option<FaceSample> {
     let size = picture.size();
     let centre = Point::new(size.width as f32 / 2.0, size.height as f32 / 2.0);
-    let distance = |d: &Detection| d.bbox.centre().distance(centre) / d.bbox.width().max(1.0).sqrt();
-    detections.iter().min_by(|left, right| distance(left).total_cmp(&distance(right)))
+    let distance = |face: &FaceSample| {
+        let bbox = &face.detection.bbox;
+        bbox.centre().distance(centre) / bbox.width().max(1.0).sqrt()
+    };
+    faces.into_iter().min_by(|left, right| distance(left).total_cmp(&distance(right)))
 }

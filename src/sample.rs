@@ -97,10 +97,7 @@ impl Sample {
     }
 }
 
-/// False boxes are set aside first: what the landmark network takes for no face is nobody.
-fn choose(faces: Vec<FaceSample>, choice: FaceChoice) -> Result<FaceSample, SampleError> {
-    let is_face = |face: &FaceSample| !matches!(face.verdict, Err(Unusable::NotAFace { .. }));
-    let mut faces: Vec<_> = faces.into_iter().filter(is_face).collect();
+fn choose(mut faces: Vec<FaceSample>, choice: FaceChoice) -> Result<FaceSample, SampleError> {
     faces.sort_by(|left, right| right.detection.bbox.area().total_cmp(&left.detection.bbox.area()));
     match (faces.len(), choice) {
         (0, _) => Err(SampleError::NoFace),

@@ -1,5 +1,8 @@
 //! The gallery from the outside: files, other processes, crashes, wrong keys, full disks.
 
+#![allow(clippy::print_stdout, reason = "child processes report to their parent")]
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -596,6 +599,27 @@ fn removed_subject_leaves_no_byte_behind() {
     assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
     assert_eq!(store.load_snapshot(&space()).unwrap().report().subjects, 199);
     assert!(matches!(store.remove(id), Err(GalleryError::SubjectUnknown)));
+}
+
+#[test]
+fn log_that_a_crash_left_is_taken_in_and_emptied_at_the_next_start() {
+    let device = Device::new();
+    let mut store = device.open().unwrap();
+    store.enrol(&enrolment("Ada", 0..3)).unwrap();
+    // What the disk holds if the process ends here: the store is open and its log is full.
+    let crashed = Device::new();
+    std::fs::copy(device.state.path().join(KEY_FILE), crashed.state.path().join(KEY_FILE)).unwrap();
+    let (key, _) = RootKey::load(&crashed.state, None).unwrap();
+    let crashed = Device { key, ..crashed };
+    let log = |device: &Device| device.database().with_extension("db-wal");
+    for path in [device.database(), log(&device)] {
+        std::fs::copy(&path, crashed.state.path().join(path.file_name().unwrap())).unwrap();
+    }
+    assert!(log(&crashed).metadata().unwrap().size() > 0, "the enrolment is in the log only");
+    let reopened = crashed.open().unwrap();
+    assert_eq!(log(&crashed).metadata().unwrap().size(), 0);
+    assert_eq!(reopened.load_snapshot(&space()).unwrap().report().templates, 3);
+    assert_eq!(reopened.integrity_check().unwrap(), Vec::<String>::new());
 }
 
 #[test]

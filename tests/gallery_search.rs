@@ -1,5 +1,7 @@
 //! The gallery search against comparing every template in f32: equal to the bit, ties included.
 
+#![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
+
 use limen::embedding::{Embedding, EmbeddingError, EmbeddingSpaceId};
 use limen::gallery::{
     Candidate, GallerySnapshot, GallerySubject, SearchScratch, SnapshotBuilder, SubjectId, SubjectName,

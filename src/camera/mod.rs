@@ -198,7 +198,9 @@ pub struct CameraSettings {
     pub format: Option<PixelFormat>,
     /// A recording starts again at its end.
     pub looping: bool,
-    /// Recording and scene keep the time of their rate; otherwise as fast as they are asked.
+    /// Recording and scene keep the time of their rate. Otherwise they give frames as fast as they
+    /// are asked: meant for reading a source directly, since the capture thread would then overwrite
+    /// most frames before anybody takes them.
     pub realtime: bool,
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod enrol;
+mod eval;
 mod identify;
 mod output;
 mod run;
@@ -60,6 +61,8 @@ enum Command {
     Verify(identify::VerifyArguments),
     /// List and change who is enrolled
     Subjects(subjects::SubjectsArguments),
+    /// Measure accuracy on photographs with lists of what to compare
+    Eval(eval::EvalArguments),
     /// Check models, runtime and recognition with a known face
     Selftest,
     /// List the cameras that could be used
@@ -127,6 +130,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Identify(identify) => identify::identify(&context, &identify),
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
+        Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Selftest => selftest::selftest(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),

@@ -119,6 +119,10 @@ impl GallerySnapshot {
             Arch::V3(kernel) => {
                 Simd::vectorize(kernel, Scan { kernel, snapshot: self, probe, k_subjects, scratch });
             }
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(kernel) => {
+                Simd::vectorize(kernel, Scan { kernel, snapshot: self, probe, k_subjects, scratch });
+            }
             arch => arch.dispatch(Scan { kernel: Portable, snapshot: self, probe, k_subjects, scratch }),
         }
         let best = scratch.ranked.iter().take(k_subjects);
@@ -241,8 +245,7 @@ trait Kernel: Copy {
     fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32;
 }
 
-/// A loop in the form that compilers turn into widening multiplications, on Arm `smull` and
-/// `sadalp`.
+/// For processors without a kernel of their own.
 #[derive(Clone, Copy)]
 struct Portable;
 
@@ -285,6 +288,32 @@ impl Kernel for pulp::x86::V3 {
         }
         let [low, high]: [__m128i; 2] = pulp::cast(sums);
         let four: [i32; 4] = pulp::cast(self.sse2._mm_add_epi32(low, high));
+        four[0] + four[1] + four[2] + four[3]
+    }
+}
+
+/// NEON, which every 64-bit Arm has: `smull`, `smlal` and `sadalp` take 16 products, whatever the
+/// compiler at hand makes of the loop above (some widen to 16 bits first, four times the work).
+#[cfg(target_arch = "aarch64")]
+impl Kernel for pulp::aarch64::Neon {
+    #[inline(always)]
+    fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32 {
+        use std::arch::aarch64::{int8x16_t, int32x4_t};
+        let neon = self.neon;
+        let mut sums: int32x4_t = pulp::cast([0_i32; 4]);
+        for (template, probe) in template.iter().zip(probe) {
+            let (template, _) = template.0.as_chunks::<16>();
+            let (probe, _) = probe.0.as_chunks::<16>();
+            for (template, probe) in template.iter().zip(probe) {
+                let template: int8x16_t = pulp::cast(*template);
+                let probe: int8x16_t = pulp::cast(*probe);
+                // Two products are at most 2 * 127 * 127 = 32258: the 16-bit sums never overflow.
+                let pairs = neon.vmull_s8(neon.vget_low_s8(template), neon.vget_low_s8(probe));
+                let pairs = neon.vmlal_high_s8(pairs, template, probe);
+                sums = neon.vpadalq_s16(sums, pairs);
+            }
+        }
+        let four: [i32; 4] = pulp::cast(sums);
         four[0] + four[1] + four[2] + four[3]
     }
 }
@@ -352,6 +381,10 @@ mod tests {
             assert_eq!(i64::from(Portable.integer_dot(template, probe)), expected);
             #[cfg(target_arch = "x86_64")]
             if let Some(kernel) = pulp::x86::V3::try_new() {
+                assert_eq!(i64::from(kernel.integer_dot(template, probe)), expected);
+            }
+            #[cfg(target_arch = "aarch64")]
+            if let Some(kernel) = pulp::aarch64::Neon::try_new() {
                 assert_eq!(i64::from(kernel.integer_dot(template, probe)), expected);
             }
         }

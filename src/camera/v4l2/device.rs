@@ -12,8 +12,9 @@ use super::negotiate::{self, Offer, Sizes};
 use crate::camera::{CameraError, MAX_SIDE_PX};
 use crate::frame::{FrameSize, PixelFormat};
 
-/// Bounds on what a device may list, so that a driver that never says stop costs little.
-const MAX_FORMATS: u32 = 64;
+/// Bounds on what a device may list, so that a driver that never says stop costs little. The kernel's
+/// own virtual camera lists more than 64 formats.
+const MAX_FORMATS: u32 = 256;
 const MAX_SIZES: u32 = 128;
 const MAX_INTERVALS: u32 = 64;
 

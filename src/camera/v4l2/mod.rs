@@ -68,13 +68,21 @@ impl V4l2Source {
     pub(super) fn open(path: &Path, settings: &CameraSettings, cancel: &Cancel) -> Result<Self, CameraError> {
         let device = Device::open(path)?;
         let offers = device.offers(settings.size)?;
-        let offer = negotiate::choose(&offers, settings.size, settings.rate_hz, settings.format).ok_or_else(
-            || {
+        Self::open_one_of(device, &offers, settings, cancel)
+    }
+
+    fn open_one_of(
+        device: Device,
+        offers: &[negotiate::Offer],
+        settings: &CameraSettings,
+        cancel: &Cancel,
+    ) -> Result<Self, CameraError> {
+        let offer =
+            negotiate::choose(offers, settings.size, settings.rate_hz, settings.format).ok_or_else(|| {
                 let wanted = settings.format.map(|format| format.to_string()).unwrap_or_default();
                 let has: Vec<String> = offers.iter().map(|offer| offer.format.to_string()).collect();
                 device.unusable(format!("does not offer {wanted}, only {}", has.join(", ")))
-            },
-        )?;
+            })?;
         let layout = set_format(&device, &offer)?;
         let rate_hz = set_rate(&device, settings.rate_hz)?;
         let buffers = map_buffers(&device, layout.plane_count())?;
@@ -322,5 +330,35 @@ mod tests {
         let cancel = Cancel::new().unwrap();
         let refused = V4l2Source::open(Path::new("/dev/null"), &settings, &cancel).err().unwrap();
         assert!(matches!(refused, CameraError::Device { call: "VIDIOC_QUERYCAP", .. }));
+    }
+
+    /// Loads the kernel's virtual camera; part of the kernel lab, like `tests/camera_lab.rs`, but with
+    /// a choice that settings do not offer.
+    #[test]
+    #[ignore = "needs the kernel lab: tests/lab/run.sh"]
+    fn nv12_in_two_memory_planes_is_the_picture_that_one_plane_gives() {
+        let modprobe = |arguments: &[&str]| {
+            assert!(std::process::Command::new("modprobe").args(arguments).status().unwrap().success());
+        };
+        modprobe(&["vivid", "n_devs=1", "node_types=0x1", "multiplanar=2"]);
+        let picture = |fourcc: &[u8; 4]| {
+            let settings = CameraSettings { rate_hz: 10.0, ..CameraSettings::default() };
+            let device = Device::open(Path::new("/dev/video0")).unwrap();
+            let offers = device.offers(settings.size).unwrap();
+            let offer = *offers.iter().find(|offer| offer.fourcc == *fourcc).unwrap();
+            let cancel = Cancel::new().unwrap();
+            let mut source = V4l2Source::open_one_of(device, &[offer], &settings, &cancel).unwrap();
+            (source.stream().transport, source.next_frame(vec![]).unwrap().unwrap())
+        };
+        let (one, two) = (picture(b"NV12"), picture(b"NM12"));
+        modprobe(&["-r", "vivid"]);
+        assert_eq!((one.0, two.0), (Transport::MultiPlanar(1), Transport::MultiPlanar(2)));
+        assert_eq!(two.1.bytes.len(), 640 * 480 * 3 / 2);
+        assert_eq!(one.1.stride, two.1.stride);
+        // Below the printed counters the picture stands still: luminance from row 240 on, and
+        // chroma from row 120 on.
+        for rows in [640 * 240..640 * 480, 640 * 600..640 * 720] {
+            assert!(one.1.bytes[rows.clone()] == two.1.bytes[rows]);
+        }
     }
 }

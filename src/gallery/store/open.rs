@@ -41,6 +41,11 @@ pub(super) fn open_or_create(
     connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
         .map_err(|error| GalleryError::sqlite(path, "start the log", error))?;
+    // A process that was killed leaves its log behind, and in it what was erased since. Where another
+    // connection is in the way, this is its business at the next removal.
+    connection
+        .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0))
+        .map_err(|error| GalleryError::sqlite(path, "empty the log", error))?;
     Ok(connection)
 }
 
