@@ -5,7 +5,7 @@
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins |
 //! | `store` | notices enrolments by other processes | a clock | – |
-//! | the caller's | hands out reports | [`REPORTS`] deep queue | the recogniser waits: frames are lost, events are not |
+//! | the caller's | hands out reports | a bounded queue | the recogniser waits: frames are lost, events are not |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
 //! on the database. Shutdown goes down the pipeline: capture, recogniser, store.

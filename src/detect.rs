@@ -2,7 +2,7 @@
 //! suppression. Results are in source-image pixels before anyone sees them.
 //!
 //! Method: Bazarevsky et al., "BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs",
-//! 2019. The pure parts are [`AnchorGrid`], [`Candidate::decode`] and [`merge_overlapping`].
+//! 2019. The pure parts are [`AnchorGrid`], [`Candidate`] and [`merge_overlapping`].
 
 use crate::frame::RgbImage;
 use crate::geometry::{PixelBox, Point};

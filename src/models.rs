@@ -53,11 +53,11 @@ pub enum ModelError {
         /// Size of the file.
         found_bytes: u64,
         /// Its sha256.
-        found: String,
+        found: Box<str>,
         /// Size in the manifest.
         expected_bytes: u64,
         /// sha256 in the manifest.
-        expected: String,
+        expected: Box<str>,
     },
     /// The runtime refused a model, or the model is not what the manifest says.
     #[error(transparent)]
@@ -526,9 +526,9 @@ fn read_verified(folder: &Path, model: &ModelFile<'_>) -> Result<Arc<[u8]>, Mode
         return Err(ModelError::WrongHash {
             path,
             found_bytes: bytes.len() as u64,
-            found,
+            found: found.into(),
             expected_bytes: model.bytes,
-            expected: model.sha256.to_owned(),
+            expected: model.sha256.into(),
         });
     }
     Ok(bytes.into())

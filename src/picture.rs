@@ -273,7 +273,7 @@ impl Resampler {
         let size = picture.size;
         let pixels = width as usize * height as usize;
         self.small.resize(pixels * 3, 0);
-        let filter = if scale < 1.0 { FilterType::Box } else { FilterType::Bilinear };
+        let filter = if scale < 1.0 { FilterType::Hamming } else { FilterType::Bilinear };
         let Self { resizer, planes: [first, second], small, .. } = self;
         let mut resize =
             |from: Plane<'_>, to: &mut [u8]| resize_plane(resizer, from, width, height, filter, to);

@@ -345,8 +345,9 @@ mod tests {
 
     #[test]
     fn blur_lowers_sharpness_and_dim_light_does_not() {
-        let checks =
-            |low: u8, high: u8| move |x: u32, y: u32| if (x / 4 + y / 4) % 2 == 0 { low } else { high };
+        let checks = |low: u8, high: u8| {
+            move |x: u32, y: u32| if (x / 4 + y / 4).is_multiple_of(2) { low } else { high }
+        };
         let smooth = |x: u32, y: u32| (128.0 + 60.0 * (x as f32 / 9.0).sin() * (y as f32 / 9.0).cos()) as u8;
         let sharp = Luma::of(&crop(checks(60, 180))).sharpness();
         let dim = Luma::of(&crop(checks(30, 90))).sharpness();

@@ -151,7 +151,7 @@ fn affinity(before: &Detection, now: &Detection) -> Option<f32> {
         return Some(1.0 + overlap);
     }
     let step = before.centre().distance(now.centre()) / before.width().max(now.width()).max(1.0);
-    (step <= LONGEST_STEP).then(|| 1.0 - step)
+    (step <= LONGEST_STEP).then_some(1.0 - step)
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ def _detector_frames(photos: list[np.ndarray]) -> Iterator[np.ndarray]:
                 top = random.integers(0, height - side + 1)
                 small = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
                 frame[top : top + side, left : left + side] = small
-        yield pipeline.letterbox(frame, size)[0]
+        yield pipeline.letterbox(frame, size, shrink=pipeline.shrink_by_area)[0]
 
 
 def _background(photos, random: np.random.Generator, width: int, height: int) -> np.ndarray:

@@ -150,7 +150,7 @@ def write_embedder(source: Path, target: Path, steps: list[list[int]] | None) ->
 
 def measure(photographs: Path, float_models: dict, prepared: dict, sources: dict) -> dict:
     finder = pipeline.FaceFinder(
-        pipeline.Detector(float_models[DETECTOR], CALIBRATION_MINIMUM_SCORE),
+        pipeline.Detector(float_models[DETECTOR], CALIBRATION_MINIMUM_SCORE, pipeline.shrink_by_area),
         pipeline.Landmarks(float_models[LANDMARKS]),
         CALIBRATION_MINIMUM_PRESENCE,
     )

@@ -7,11 +7,13 @@ coordinates are pixels of the source picture; pictures are RGB, uint8.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 from ai_edge_litert.interpreter import Interpreter
 
 # Alignment template for a 112x112 crop: eyes, nose, mouth corners, in the
@@ -26,6 +28,8 @@ TEMPLATE = np.array(
     ]
 )
 CROP_SIZE = 112
+# Picture, width, height to the smaller picture.
+Shrink = Callable[[np.ndarray, int, int], np.ndarray]
 REGION_SIZE = 192
 REGION_SCALE = 1.5
 
@@ -76,15 +80,16 @@ class Detector:
     GRID = 48
     OVERLAP = 0.3
 
-    def __init__(self, path: Path, minimum_score: float) -> None:
+    def __init__(self, path: Path, minimum_score: float, shrink: Shrink | None = None) -> None:
         self.model = Model(path)
         self.minimum_score = minimum_score
+        self.shrink = shrink or shrink_by_hamming
         centres = (np.arange(self.GRID) + 0.5) / self.GRID
         self.anchors = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
 
     def __call__(self, picture: np.ndarray, fill: float = 1.0) -> list[Detection]:
         """Best first. The longer side of the picture takes `fill` of the input."""
-        square, scale, offset = letterbox(picture, self.SIZE, fill)
+        square, scale, offset = letterbox(picture, self.SIZE, fill, self.shrink)
         if self.model.is_quantised:
             values = quantised_pixels(square)
         else:
@@ -110,8 +115,20 @@ class Detector:
         ]
 
 
-def letterbox(picture: np.ndarray, size: int, fill: float = 1.0) -> tuple[np.ndarray, float, np.ndarray]:
-    """Fits a picture into a black square, by area averaging when it shrinks.
+def shrink_by_area(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Area averaging; what the committed calibration was made with."""
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def shrink_by_hamming(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A Hamming window, as the Rust stage shrinks."""
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.HAMMING))
+
+
+def letterbox(
+    picture: np.ndarray, size: int, fill: float = 1.0, shrink: Shrink = shrink_by_hamming
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """Fits a picture into a black square. Grows it bilinearly.
 
     Returns the square, the scale, and the offset of the picture in it.
     """
@@ -119,11 +136,12 @@ def letterbox(picture: np.ndarray, size: int, fill: float = 1.0) -> tuple[np.nda
     scale = fill * size / max(height, width)
     new_width, new_height = round(width * scale), round(height * scale)
     left, top = (size - new_width) // 2, (size - new_height) // 2
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    if scale < 1:
+        fitted = shrink(picture, new_width, new_height)
+    else:
+        fitted = cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
     square = np.zeros((size, size, 3), np.uint8)
-    square[top : top + new_height, left : left + new_width] = cv2.resize(
-        picture, (new_width, new_height), interpolation=method
-    )
+    square[top : top + new_height, left : left + new_width] = fitted
     return square, scale, np.array([left, top])
 
 

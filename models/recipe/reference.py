@@ -75,7 +75,7 @@ def reference(png: Path, models: measure.ModelSet) -> dict:
         "width": width,
         "height": height,
         "decoder": f"libpng in OpenCV {cv2.__version__}",
-        "resampling": "letterbox: area averaging (INTER_AREA); warps: bilinear (INTER_LINEAR), black border",
+        "resampling": "letterbox: Hamming window (Pillow); warps: bilinear (INTER_LINEAR), black border",
         "embedding_space": models.name,
         "detections": [
             {"score": d.score, "box": d.box, "keypoints": d.keypoints} for d in detections

@@ -454,7 +454,7 @@ fn make_edge(f: &Functions, tensor: Handle, requirements: Handle) -> Result<Edge
     let info =
         TensorInfo { name, element_type: ElementType::from_code(kind.element_type), shape, quantisation };
     let Some(size) = info.byte_size().filter(|size| *size <= required) else {
-        return Err(LitertError::TensorSize { tensor: info, required });
+        return Err(LitertError::TensorSize { tensor: info.into(), required });
     };
     let mut memory = TensorMemory::zeroed(required);
     let mut buffer = null_mut();

@@ -40,13 +40,13 @@ pub enum LitertError {
         /// Which file.
         path: PathBuf,
         /// The pinned version.
-        version: String,
+        version: Box<str>,
         /// The machine's architecture.
-        arch: String,
+        arch: &'static str,
         /// sha256 of the file, hexadecimal.
-        found: String,
+        found: Box<str>,
         /// sha256 that the manifest pins, hexadecimal.
-        expected: String,
+        expected: Box<str>,
     },
     /// The manifest pins no library for this machine.
     #[error("no LiteRT library is pinned for {arch}; supported are {supported}")]
@@ -86,7 +86,7 @@ pub enum LitertError {
     #[error("tensor {tensor} does not fit the {required} bytes that the compiled model reserves for it")]
     TensorSize {
         /// The tensor.
-        tensor: TensorInfo,
+        tensor: Box<TensorInfo>,
         /// Bytes the compiled model asks for.
         required: usize,
     },
@@ -100,9 +100,9 @@ pub enum LitertError {
         /// Its position.
         index: usize,
         /// What the manifest says.
-        expected: TensorInfo,
+        expected: Box<TensorInfo>,
         /// What the model file says.
-        found: TensorInfo,
+        found: Box<TensorInfo>,
     },
     /// Too many or too few inputs or outputs.
     #[error("{model}: {expected} {edge}s were expected, the file has {found}")]
@@ -280,9 +280,9 @@ impl Runtime {
             return Err(LitertError::WrongLibrary {
                 path: path.into(),
                 version: version.into(),
-                arch: arch.into(),
-                found,
-                expected: expected.sha256.clone(),
+                arch,
+                found: found.into(),
+                expected: expected.sha256.as_str().into(),
             });
         }
         Ok(Self(ffi::Library::load(&file)?))
@@ -420,7 +420,7 @@ fn check_edges<'a>(
     }
     for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
         if !found.agrees_with(expected) {
-            let (expected, found) = (expected.clone(), found.clone());
+            let (expected, found) = (Box::new(expected.clone()), Box::new(found.clone()));
             return Err(LitertError::Mismatch { model: model.into(), edge, index, expected, found });
         }
     }
