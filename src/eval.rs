@@ -8,6 +8,7 @@
 //!
 //! Runs on threads of its own, each with its own networks; the result does not depend on how many.
 
+pub mod distance;
 pub mod metrics;
 pub mod protocol;
 mod report;
@@ -220,7 +221,7 @@ impl Worker {
         let without = |failure| Ok(Sample { embedding: Err(failure), refused: None });
         let Ok(image) = decode::still(&read_image(path)?) else { return without(Failure::Damaged) };
         let picture = Picture::from(&image);
-        let detections = self.perception.detect(&picture)?;
+        let detections = self.perception.detect_still(&picture)?;
         let Some(detection) = nearest_the_centre(&detections, &picture) else {
             return without(Failure::NoFace);
         };

@@ -239,15 +239,19 @@ impl Default for Resampler {
 }
 
 impl Resampler {
-    /// Fits `picture` into a square of `side` pixels, black where it does not reach. Shrinks by area
-    /// averaging, grows bilinearly.
+    /// Fits `picture` into the middle of a square of `side` pixels, keeping `margin` pixels clear on
+    /// each side; black where it does not reach. Shrinks by area averaging, grows bilinearly.
+    /// `margin` is less than half of `side`.
     pub fn letterbox(
         &mut self,
         picture: &Picture<'_>,
         side: u32,
+        margin: u32,
         square: &mut RgbImage,
     ) -> Result<Letterbox, PictureError> {
-        let fit = Letterbox::fit(picture.size, side);
+        let mut fit = Letterbox::fit(picture.size, side - 2 * margin);
+        fit.left += margin;
+        fit.top += margin;
         self.shrink(picture, fit.width, fit.height, fit.scale)?;
         square.reshape(side, side);
         square.pixels_mut().fill(0);
@@ -570,6 +574,25 @@ mod tests {
     }
 
     #[test]
+    fn letterbox_with_a_margin_is_the_small_one_in_the_middle() {
+        let image = gradient();
+        let (mut resampler, mut small, mut framed) =
+            (Resampler::default(), RgbImage::black(0, 0), RgbImage::black(0, 0));
+        let picture = Picture::from(&image);
+        let fit = resampler.letterbox(&picture, 16, 0, &mut small).unwrap();
+        let framed_fit = resampler.letterbox(&picture, 32, 8, &mut framed).unwrap();
+        for y in 0..32 {
+            for x in 0..32 {
+                let inside = (8..24).contains(&x) && (8..24).contains(&y);
+                let expected = if inside { small.pixel(x - 8, y - 8) } else { [0; 3] };
+                assert_eq!(framed.pixel(x, y), expected);
+            }
+        }
+        let place = Point::new(5.0, 7.0);
+        assert_eq!(framed_fit.to_source(Point::new(13.0, 15.0)), fit.to_source(place));
+    }
+
+    #[test]
     fn raw_formats_give_the_same_letterbox_and_cut_as_rgb() {
         let image = gradient();
         let (yuyv, nv12) = (as_yuyv(&image, 136), as_nv12(&image, 70));
@@ -577,13 +600,13 @@ mod tests {
         let others = [Picture::yuyv(SIZE, 136, &yuyv).unwrap(), Picture::nv12(SIZE, 70, &nv12).unwrap()];
         let mut resampler = Resampler::default();
         let mut expected = RgbImage::black(0, 0);
-        resampler.letterbox(&reference, 32, &mut expected).unwrap();
+        resampler.letterbox(&reference, 32, 0, &mut expected).unwrap();
         let turned = Similarity { a: 0.9, b: 0.2, tx: 14.0, ty: 6.0 };
         let mut expected_cut = RgbImage::black(0, 0);
         resampler.cut(&reference, &turned, 30, &mut expected_cut).unwrap();
         for other in others {
             let mut found = RgbImage::black(0, 0);
-            resampler.letterbox(&other, 32, &mut found).unwrap();
+            resampler.letterbox(&other, 32, 0, &mut found).unwrap();
             assert!(furthest(expected.pixels(), found.pixels()) <= 4);
             let mut found = RgbImage::black(0, 0);
             resampler.cut(&other, &turned, 30, &mut found).unwrap();

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::align::{AlignedFace, AlignmentTemplate};
 use crate::config::Config;
-use crate::detect::{DetectError, Detection, Detector};
+use crate::detect::{DetectError, Detection, Detector, Look};
 use crate::embed::{EmbedError, Embedder};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::geometry::Point;
@@ -106,10 +106,22 @@ impl Perception {
         self.embedder.space()
     }
 
-    /// Finds faces, best detection score first.
+    /// Finds faces in a frame, best detection score first.
     pub fn detect(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
+        self.look(picture, Look::Full)
+    }
+
+    /// Finds faces in a still picture, best detection score first. There will be no next frame, so
+    /// that a picture without a face is looked at again as from farther away: portraits are often
+    /// filled by the face.
+    pub fn detect_still(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
+        let found = self.look(picture, Look::Full)?;
+        if found.is_empty() { self.look(picture, Look::SteppedBack) } else { Ok(found) }
+    }
+
+    fn look(&mut self, picture: &Picture<'_>, look: Look) -> Result<Vec<Detection>, PerceptionError> {
         let start = Instant::now();
-        let found = self.detector.detect(picture, &mut self.resampler)?;
+        let found = self.detector.detect(picture, look, &mut self.resampler)?;
         self.timings.detect += start.elapsed();
         Ok(found)
     }
@@ -149,7 +161,7 @@ impl Perception {
 
     /// Detects and examines every face of a still picture.
     pub fn examine_all(&mut self, picture: &Picture<'_>) -> Result<Vec<FaceSample>, PerceptionError> {
-        let detections = self.detect(picture)?;
+        let detections = self.detect_still(picture)?;
         detections.iter().map(|detection| self.examine(picture, detection)).collect()
     }
 
