@@ -21,13 +21,13 @@ mod value;
 
 use std::path::PathBuf;
 
-pub use check::{ModelScores, Scores};
 pub use declare::{Section, Setting};
 pub use error::{ConfigError, Origin, Problem};
 pub use layers::{DEFAULT_FILE, Layers, MAXIMUM_FILE_BYTES, parse_layers};
 pub use show::{reference, template};
-pub use value::{CameraFormat, CameraSource, LogFormat, LogLevel, Secret};
+pub use value::{CameraFormat, LogFormat, LogLevel, Secret};
 
+use crate::camera::SourceSpec;
 use value::Text;
 
 settings! {
@@ -48,7 +48,7 @@ settings! {
         /// `auto` (the first V4L2 device that captures), a device such as `/dev/video0` or
         /// `/dev/v4l/by-id/...`, `replay:PATH` (a folder of pictures or a recording), or `scene`
         /// (the built-in moving scene).
-        source: CameraSource = CameraSource::Auto;
+        source: SourceSpec = SourceSpec::Auto;
         /// Frame width asked of the camera; the nearest it offers is taken and reported.
         width: u32 = 640, unit "px", within 160..=3840;
         /// Frame height asked of the camera.

@@ -221,11 +221,8 @@ impl Worker {
         let without = |failure| Ok(Sample { embedding: Err(failure), refused: None });
         let Ok(image) = decode::still(&read_image(path)?) else { return without(Failure::Damaged) };
         let picture = Picture::from(&image);
-        let detections = self.perception.detect_still(&picture)?;
-        let Some(detection) = nearest_the_centre(&detections, &picture) else {
-            return without(Failure::NoFace);
-        };
-        let face = self.perception.examine(&picture, detection)?;
+        let faces = self.perception.examine_all(&picture)?;
+        let Some(face) = nearest_the_centre(faces, &picture) else { return without(Failure::NoFace) };
         let Some(mut shape) = face.shape else { return without(Failure::NoFaceShape) };
         if self.displaced_px != 0.0 {
             let displaced = self.displaced(&shape.points);

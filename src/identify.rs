@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use crate::gallery::Candidate;
+use crate::models::Thresholds;
 use crate::quality::Unusable;
 use crate::score::ComparisonScore;
 
@@ -16,6 +17,12 @@ pub struct IdentificationThresholds {
     pub threshold: ComparisonScore,
     /// The best subject must lead the second one by at least this.
     pub margin: f32,
+}
+
+impl From<&Thresholds> for IdentificationThresholds {
+    fn from(in_force: &Thresholds) -> Self {
+        Self { threshold: ComparisonScore::new(in_force.identification), margin: in_force.margin }
+    }
 }
 
 /// What became of one probe.

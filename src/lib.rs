@@ -4,7 +4,7 @@
 //!
 //! | module | takes | gives |
 //! | --- | --- | --- |
-//! | `camera` | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
+//! | [`camera`] | a V4L2 device or a replayed recording | [`frame::RawFrame`] |
 //! | `decode` | the camera's bytes | RGB pixels: a small overview, and full-size regions on demand |
 //! | `detect` | the overview | `detect::Detection` in source-image pixels |
 //! | [`track`] | detections of successive frames | which face is which, and which of them needs a look |
@@ -19,24 +19,33 @@
 
 pub mod align;
 pub mod bench;
+pub mod camera;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod detect;
+pub mod draw;
 pub mod embed;
 pub mod embedding;
 pub mod enrol;
 pub mod eval;
+pub mod event;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
 pub mod identify;
+pub mod install;
 pub mod landmarks;
 pub mod litert;
 pub mod models;
 pub mod picture;
 pub mod quality;
 pub mod recognise;
+pub mod recogniser;
+pub mod sample;
 pub mod score;
+pub mod selftest;
 pub mod track;
 pub mod vault;
+pub mod visit;

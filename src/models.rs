@@ -294,6 +294,10 @@ pub struct DetectionDecode {
     pub minimum_score: f32,
     /// Boxes that overlap more than this are one face.
     pub nms_iou: f32,
+    /// Share of the input square that a still picture fills at the second try, when nobody was found
+    /// at the first: a face that fills the whole picture is larger than what the network was made
+    /// for.
+    pub retry_fill: f32,
 }
 
 /// The square the landmark network looks at.
@@ -314,7 +318,7 @@ pub struct Alignment {
 }
 
 /// Comparison-score thresholds of the embedder.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Thresholds {
     /// 1:N, open set: the best candidate must reach this.
@@ -374,6 +378,7 @@ impl Manifest {
         in_range("detector.decode.score_clip", decode.score_clip, 1.0, 1_000.0)?;
         in_range("detector.decode.minimum_score", decode.minimum_score, 0.01, 0.99)?;
         in_range("detector.decode.nms_iou", decode.nms_iou, 0.01, 0.99)?;
+        in_range("detector.decode.retry_fill", decode.retry_fill, 0.1, 1.0)?;
         let Anchors { strides, per_cell } = &self.detector.anchors;
         if strides.is_empty() || strides.len() > 8 || strides.len() != per_cell.len() {
             return Err("detector.anchors needs one to eight strides and as many per_cell".into());

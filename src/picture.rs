@@ -199,10 +199,11 @@ pub struct Letterbox {
 }
 
 impl Letterbox {
-    /// Fits `size` into a square of `side` pixels, centred, keeping the aspect ratio.
-    pub fn fit(size: FrameSize, side: u32) -> Self {
+    /// Fits `size` into a square of `side` pixels, centred, keeping the aspect ratio. The longer side
+    /// takes the share `fill` of the square, 0 to 1.
+    pub fn fit(size: FrameSize, side: u32, fill: f32) -> Self {
         let longest = size.width.max(size.height).max(1);
-        let scale = side as f32 / longest as f32;
+        let scale = side as f32 * fill / longest as f32;
         let fitted = |length: u32| ((length as f32 * scale).round() as u32).clamp(1, side);
         let (width, height) = (fitted(size.width), fitted(size.height));
         Self { scale, left: (side - width) / 2, top: (side - height) / 2, width, height }
@@ -239,19 +240,16 @@ impl Default for Resampler {
 }
 
 impl Resampler {
-    /// Fits `picture` into the middle of a square of `side` pixels, keeping `margin` pixels clear on
-    /// each side; black where it does not reach. Shrinks by area averaging, grows bilinearly.
-    /// `margin` is less than half of `side`.
+    /// Fits `picture` into a square of `side` pixels, black where it does not reach. Shrinks by area
+    /// averaging, grows bilinearly.
     pub fn letterbox(
         &mut self,
         picture: &Picture<'_>,
         side: u32,
-        margin: u32,
+        fill: f32,
         square: &mut RgbImage,
     ) -> Result<Letterbox, PictureError> {
-        let mut fit = Letterbox::fit(picture.size, side - 2 * margin);
-        fit.left += margin;
-        fit.top += margin;
+        let fit = Letterbox::fit(picture.size, side, fill);
         self.shrink(picture, fit.width, fit.height, fit.scale)?;
         square.reshape(side, side);
         square.pixels_mut().fill(0);
@@ -561,35 +559,24 @@ mod tests {
 
     #[test]
     fn letterbox_keeps_the_aspect_ratio_and_maps_back() {
-        let fit = Letterbox::fit(FrameSize { width: 640, height: 480 }, 192);
+        let fit = Letterbox::fit(FrameSize { width: 640, height: 480 }, 192, 1.0);
         assert_eq!((fit.width, fit.height, fit.left, fit.top), (192, 144, 0, 24));
         let back = fit.to_source(Point::new(96.0, 96.0));
         assert!(back.distance(Point::new(320.0, 240.0)) < 1e-3);
     }
 
     #[test]
-    fn letterbox_of_an_extreme_shape_still_has_a_pixel() {
-        let fit = Letterbox::fit(FrameSize { width: 16_000, height: 1 }, 192);
-        assert_eq!((fit.width, fit.height), (192, 1));
+    fn letterbox_that_fills_less_of_the_square_maps_back_all_the_same() {
+        let fit = Letterbox::fit(FrameSize { width: 640, height: 480 }, 192, 0.75);
+        assert_eq!((fit.width, fit.height, fit.left, fit.top), (144, 108, 24, 42));
+        let back = fit.to_source(Point::new(96.0, 96.0));
+        assert!(back.distance(Point::new(320.0, 240.0)) < 1e-3);
     }
 
     #[test]
-    fn letterbox_with_a_margin_is_the_small_one_in_the_middle() {
-        let image = gradient();
-        let (mut resampler, mut small, mut framed) =
-            (Resampler::default(), RgbImage::black(0, 0), RgbImage::black(0, 0));
-        let picture = Picture::from(&image);
-        let fit = resampler.letterbox(&picture, 16, 0, &mut small).unwrap();
-        let framed_fit = resampler.letterbox(&picture, 32, 8, &mut framed).unwrap();
-        for y in 0..32 {
-            for x in 0..32 {
-                let inside = (8..24).contains(&x) && (8..24).contains(&y);
-                let expected = if inside { small.pixel(x - 8, y - 8) } else { [0; 3] };
-                assert_eq!(framed.pixel(x, y), expected);
-            }
-        }
-        let place = Point::new(5.0, 7.0);
-        assert_eq!(framed_fit.to_source(Point::new(13.0, 15.0)), fit.to_source(place));
+    fn letterbox_of_an_extreme_shape_still_has_a_pixel() {
+        let fit = Letterbox::fit(FrameSize { width: 16_000, height: 1 }, 192, 1.0);
+        assert_eq!((fit.width, fit.height), (192, 1));
     }
 
     #[test]
@@ -600,13 +587,13 @@ mod tests {
         let others = [Picture::yuyv(SIZE, 136, &yuyv).unwrap(), Picture::nv12(SIZE, 70, &nv12).unwrap()];
         let mut resampler = Resampler::default();
         let mut expected = RgbImage::black(0, 0);
-        resampler.letterbox(&reference, 32, 0, &mut expected).unwrap();
+        resampler.letterbox(&reference, 32, 1.0, &mut expected).unwrap();
         let turned = Similarity { a: 0.9, b: 0.2, tx: 14.0, ty: 6.0 };
         let mut expected_cut = RgbImage::black(0, 0);
         resampler.cut(&reference, &turned, 30, &mut expected_cut).unwrap();
         for other in others {
             let mut found = RgbImage::black(0, 0);
-            resampler.letterbox(&other, 32, 0, &mut found).unwrap();
+            resampler.letterbox(&other, 32, 1.0, &mut found).unwrap();
             assert!(furthest(expected.pixels(), found.pixels()) <= 4);
             let mut found = RgbImage::black(0, 0);
             resampler.cut(&other, &turned, 30, &mut found).unwrap();

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::align::{AlignedFace, AlignmentTemplate};
 use crate::config::Config;
-use crate::detect::{DetectError, Detection, Detector, Look};
+use crate::detect::{DetectError, Detection, Detector};
 use crate::embed::{EmbedError, Embedder};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::geometry::Point;
@@ -106,22 +106,10 @@ impl Perception {
         self.embedder.space()
     }
 
-    /// Finds faces in a frame, best detection score first.
+    /// Finds faces, best detection score first.
     pub fn detect(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
-        self.look(picture, Look::Full)
-    }
-
-    /// Finds faces in a still picture, best detection score first. There will be no next frame, so
-    /// that a picture without a face is looked at again as from farther away: portraits are often
-    /// filled by the face.
-    pub fn detect_still(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
-        let found = self.look(picture, Look::Full)?;
-        if found.is_empty() { self.look(picture, Look::SteppedBack) } else { Ok(found) }
-    }
-
-    fn look(&mut self, picture: &Picture<'_>, look: Look) -> Result<Vec<Detection>, PerceptionError> {
         let start = Instant::now();
-        let found = self.detector.detect(picture, look, &mut self.resampler)?;
+        let found = self.detector.detect(picture, &mut self.resampler)?;
         self.timings.detect += start.elapsed();
         Ok(found)
     }
@@ -159,10 +147,34 @@ impl Perception {
         Ok(embedding)
     }
 
-    /// Detects and examines every face of a still picture.
+    /// Detects and examines every face of a still picture. What the landmark network takes for no
+    /// face is left out; when nothing remains, the picture is searched once more for a face that
+    /// fills it.
     pub fn examine_all(&mut self, picture: &Picture<'_>) -> Result<Vec<FaceSample>, PerceptionError> {
-        let detections = self.detect_still(picture)?;
-        detections.iter().map(|detection| self.examine(picture, detection)).collect()
+        let detections = self.detect(picture)?;
+        let found = self.examine_each(picture, &detections)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let detections = self.detector.detect_large(picture, &mut self.resampler)?;
+        self.examine_each(picture, &detections)
+    }
+
+    /// Looks closer at each of `detections` and leaves out what the landmark network takes for no
+    /// face.
+    pub fn examine_each(
+        &mut self,
+        picture: &Picture<'_>,
+        detections: &[Detection],
+    ) -> Result<Vec<FaceSample>, PerceptionError> {
+        let mut faces = Vec::with_capacity(detections.len());
+        for detection in detections {
+            let face = self.examine(picture, detection)?;
+            if !matches!(face.verdict, Err(Unusable::NotAFace { .. })) {
+                faces.push(face);
+            }
+        }
+        Ok(faces)
     }
 
     /// The times since the last call.
@@ -191,11 +203,14 @@ impl From<&crate::config::Quality> for QualityLimits {
     }
 }
 
-/// The detection that a portrait means: the one nearest the picture's centre, larger ones counting
-/// as nearer.
-pub fn nearest_the_centre<'a>(detections: &'a [Detection], picture: &Picture<'_>) -> Option<&'a Detection> {
+/// The face that a portrait means: the one nearest the picture's centre, larger ones counting as
+/// nearer.
+pub fn nearest_the_centre(faces: Vec<FaceSample>, picture: &Picture<'_>) -> Option<FaceSample> {
     let size = picture.size();
     let centre = Point::new(size.width as f32 / 2.0, size.height as f32 / 2.0);
-    let distance = |d: &Detection| d.bbox.centre().distance(centre) / d.bbox.width().max(1.0).sqrt();
-    detections.iter().min_by(|left, right| distance(left).total_cmp(&distance(right)))
+    let distance = |face: &FaceSample| {
+        let bbox = &face.detection.bbox;
+        bbox.centre().distance(centre) / bbox.width().max(1.0).sqrt()
+    };
+    faces.into_iter().min_by(|left, right| distance(left).total_cmp(&distance(right)))
 }

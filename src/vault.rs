@@ -14,7 +14,8 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use hkdf::Hkdf;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::Sha256;
 use thiserror::Error;
@@ -184,8 +185,7 @@ impl RootKey {
         }
         // Two processes may start for the first time at once: the second one waits here, and then
         // finds the first one's key. The lock goes with the descriptor, also after a crash.
-        let folder = state.open()?;
-        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(io_error("lock", &state.path))?;
+        let _lock = state.lock()?;
         if let Some(key) = Self::from_file(state, &path)? {
             return Ok((key, KeySource::File { path, created: false }));
         }
@@ -193,7 +193,7 @@ impl RootKey {
         if database.symlink_metadata().is_ok() {
             return Err(VaultError::Missing { key: path, database });
         }
-        let key = Self::create_file(state, &folder, &path)?;
+        let key = Self::create_file(state, &path)?;
         Ok((key, KeySource::File { path, created: true }))
     }
 
@@ -249,17 +249,14 @@ impl RootKey {
     }
 
     /// Writes a new key so that after a crash there is either no key file or a whole one.
-    fn create_file(
-        state: &StateFolder,
-        folder: &rustix::fd::OwnedFd,
-        path: &Path,
-    ) -> Result<Self, VaultError> {
+    fn create_file(state: &StateFolder, path: &Path) -> Result<Self, VaultError> {
         let mut key = Self([0; KEY_BYTES]);
         getrandom::fill(&mut key.0).map_err(VaultError::NoRandomness)?;
         // A rest of an earlier start that was cut off; its key was never used.
-        match rustix::fs::unlinkat(folder, NEW_KEY_FILE, AtFlags::empty()) {
+        let new = state.path.join(NEW_KEY_FILE);
+        match rustix::fs::unlink(&new) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(io_error("remove", &state.path.join(NEW_KEY_FILE))(error)),
+            Err(error) => return Err(io_error("remove", &new)(error)),
         }
         let mut file = state.create_file(NEW_KEY_FILE)?;
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
@@ -267,8 +264,7 @@ impl RootKey {
         text.push('\n');
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         written.map_err(|source| VaultError::Io { what: "write", path: path.into(), source })?;
-        rustix::fs::renameat(folder, NEW_KEY_FILE, folder, KEY_FILE).map_err(io_error("make", path))?;
-        rustix::fs::fsync(folder).map_err(io_error("sync", &state.path))?;
+        state.rename(NEW_KEY_FILE, KEY_FILE)?;
         Ok(key)
     }
 }
@@ -312,7 +308,22 @@ impl StateFolder {
         &self.path
     }
 
-    fn open(&self) -> Result<rustix::fd::OwnedFd, VaultError> {
+    /// Keeps other processes from making the same files. Goes with what is returned, also after a
+    /// crash.
+    pub(crate) fn lock(&self) -> Result<OwnedFd, VaultError> {
+        let folder = self.open()?;
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(io_error("lock", &self.path))?;
+        Ok(folder)
+    }
+
+    /// Gives a file its final name; on the disk when this returns.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), VaultError> {
+        let folder = self.open()?;
+        rustix::fs::renameat(&folder, from, &folder, to).map_err(io_error("make", &self.path.join(to)))?;
+        rustix::fs::fsync(&folder).map_err(io_error("sync", &self.path))
+    }
+
+    fn open(&self) -> Result<OwnedFd, VaultError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(&self.path, flags, Mode::empty()).map_err(io_error("open the folder", &self.path))
     }

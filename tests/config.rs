@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use limen::camera::SourceSpec;
 use limen::config::{
-    CameraSource, Config, Layers, LogLevel, MAXIMUM_FILE_BYTES, ModelScores, SECTIONS, parse_layers,
-    reference, template,
+    Config, Layers, LogLevel, MAXIMUM_FILE_BYTES, SECTIONS, parse_layers, reference, template,
 };
+use limen::models::Thresholds;
 
 fn parse(text: &str) -> Result<Config, String> {
     parse_layers(&[("limen.toml", text)]).map_err(|error| error.to_string())
@@ -94,7 +95,7 @@ fn later_layers_win_and_each_value_knows_its_origin() {
     assert_eq!((config.camera.width, config.camera.height), (1280, 960));
     assert_eq!(config.camera.rate_hz, 12.0);
     assert_eq!(config.log.level, LogLevel::Debug);
-    assert_eq!(config.camera.source, CameraSource::Scene);
+    assert_eq!(config.camera.source, SourceSpec::Scene);
     let shown = config.show();
     for expected in [
         "limen.toml, line 2",
@@ -235,19 +236,19 @@ fn contradicting_settings_are_refused_and_their_neighbours_are_not() {
 }
 
 #[test]
-fn scores_come_from_the_settings_or_else_the_model_and_are_checked_together() {
-    let model = ModelScores { threshold: 0.4, margin: 0.03, conflict_threshold: 0.35 };
-    assert_eq!(Config::default().scores(model).unwrap(), model);
-    let config = parse("identification.threshold = 0.5\n").unwrap();
-    assert_eq!(config.scores(model).unwrap(), ModelScores { threshold: 0.5, ..model });
+fn thresholds_come_from_the_settings_or_else_the_model_and_are_checked_together() {
+    let model = Thresholds { identification: 0.48, verification: 0.43, margin: 0.05, conflict: 0.43 };
+    assert_eq!(Config::default().thresholds(&model).unwrap(), model);
+    let config = parse("identification.threshold = 0.5\nidentification.margin = 0.1\n").unwrap();
+    let expected = Thresholds { identification: 0.5, margin: 0.1, ..model };
+    assert_eq!(config.thresholds(&model).unwrap(), expected);
 
-    let lowered = parse("identification.threshold = 0.3\n").unwrap().scores(model).unwrap_err().to_string();
-    assert!(lowered.contains("enrolment.conflict_threshold is 0.35 in force (model manifest)"), "{lowered}");
-    let unreachable =
-        Config::default().scores(ModelScores { threshold: 0.96, ..model }).unwrap_err().to_string();
-    assert!(unreachable.contains("could never match"), "{unreachable}");
-    let not_a_number = Config::default().scores(ModelScores { threshold: f32::NAN, ..model });
-    assert!(not_a_number.is_err());
+    let refused = |config: &Config, model| config.thresholds(model).unwrap_err().to_string();
+    let lowered = refused(&parse("identification.threshold = 0.4\n").unwrap(), &model);
+    assert!(lowered.contains("enrolment.conflict_threshold is 0.43 in force (model manifest)"), "{lowered}");
+    let unreachable = refused(&Config::default(), &Thresholds { identification: 0.96, ..model });
+    assert!(unreachable.contains("nobody would match"), "{unreachable}");
+    assert!(Config::default().thresholds(&Thresholds { identification: f32::NAN, ..model }).is_err());
 }
 
 #[test]

@@ -8,6 +8,7 @@ the int8 files bit for bit without the photographs.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +45,18 @@ def photographs(source: Path) -> list[Path]:
     return [source.parent / line for line in lines]
 
 
-def gather(source: Path, detector: Path, landmarks: Path) -> ModelInputs:
+def gather(source: Path, finder: pipeline.FaceFinder) -> ModelInputs:
     """Runs the float detector and mesh over the photographs."""
-    detect, mesh = pipeline.Detector(detector), pipeline.Landmarks(landmarks)
     photos, regions, crops = [], [], []
     for path in photographs(source):
         picture = pipeline.read_picture(path)
-        face = pipeline.nearest_to_centre(detect(picture), picture)
+        face = finder.nearest_to_centre(picture)
         if face is None:
             continue
         photos.append(picture)
-        transform = pipeline.region_transform(face, pipeline.REGION_SCALE)
+        transform = pipeline.region_transform(face.detection, pipeline.REGION_SCALE)
         regions.append(pipeline.warp(picture, transform, pipeline.REGION_SIZE))
-        crops.append(pipeline.align(picture, mesh(picture, face).five_points()))
+        crops.append(pipeline.align(picture, face.mesh.five_points()))
     return ModelInputs(list(_detector_frames(photos)), regions, crops)
 
 
@@ -93,7 +93,9 @@ def _background(photos, random: np.random.Generator, width: int, height: int) ->
 
 def tensors(model: Path, inputs: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """Runs a float model and yields all of its activations by name."""
-    interpreter = Interpreter(str(model), num_threads=1, experimental_preserve_all_tensors=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of the memory this takes
+        interpreter = Interpreter(str(model), num_threads=1, experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     index = interpreter.get_input_details()[0]["index"]
     wanted: list[tuple[str, int]] | None = None

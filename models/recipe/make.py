@@ -32,6 +32,8 @@ DETECTOR = "blazeface-full-range"
 LANDMARKS = "face-mesh"
 EMBEDDER = "sface"
 
+CALIBRATION_MINIMUM_SCORE = 0.4
+CALIBRATION_MINIMUM_PRESENCE = 0.5
 # Widening of the calibrated ranges, in standard deviations over pictures.
 DETECTOR_SPREAD = 2.0
 LANDMARKS_SPREAD = 2.0
@@ -147,7 +149,12 @@ def write_embedder(source: Path, target: Path, steps: list[list[int]] | None) ->
 
 
 def measure(photographs: Path, float_models: dict, prepared: dict, sources: dict) -> dict:
-    inputs = calibration.gather(photographs, float_models[DETECTOR], float_models[LANDMARKS])
+    finder = pipeline.FaceFinder(
+        pipeline.Detector(float_models[DETECTOR], CALIBRATION_MINIMUM_SCORE),
+        pipeline.Landmarks(float_models[LANDMARKS]),
+        CALIBRATION_MINIMUM_PRESENCE,
+    )
+    inputs = calibration.gather(photographs, finder)
     frames = [(frame.astype(np.float32) - 128) / 127.5 for frame in inputs.frames]
     regions = [region.astype(np.float32) / 255 for region in inputs.regions]
     crops = [crop.astype(np.float32) - 128 for crop in inputs.crops]

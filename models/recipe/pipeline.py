@@ -74,23 +74,16 @@ class Detector:
 
     SIZE = 192
     GRID = 48
-    MINIMUM_SCORE = 0.4
     OVERLAP = 0.3
-    RETRY_SCALE = 0.75
 
-    def __init__(self, path: Path, minimum_score: float = MINIMUM_SCORE) -> None:
+    def __init__(self, path: Path, minimum_score: float) -> None:
         self.model = Model(path)
         self.minimum_score = minimum_score
         centres = (np.arange(self.GRID) + 0.5) / self.GRID
         self.anchors = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
 
-    def __call__(self, picture: np.ndarray) -> list[Detection]:
-        """Best first. Faces that fill the picture score low, so where nothing
-        is found the picture is tried once more at three quarters of the size."""
-        return self.once(picture) or self.once(picture, self.RETRY_SCALE)
-
-    def once(self, picture: np.ndarray, fill: float = 1.0) -> list[Detection]:
-        """One pass; the longer side of the picture takes `fill` of the input."""
+    def __call__(self, picture: np.ndarray, fill: float = 1.0) -> list[Detection]:
+        """Best first. The longer side of the picture takes `fill` of the input."""
         square, scale, offset = letterbox(picture, self.SIZE, fill)
         if self.model.is_quantised:
             values = quantised_pixels(square)
@@ -243,17 +236,41 @@ def align(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return warp(picture, similarity(points, TEMPLATE), CROP_SIZE)
 
 
-def nearest_to_centre(detections: list[Detection], picture: np.ndarray) -> Detection | None:
-    """The face meant in a photograph of one person."""
-    if not detections:
-        return None
-    height, width = picture.shape[:2]
-    centre = np.array([width / 2, height / 2])
+@dataclass(frozen=True)
+class Face:
+    detection: Detection
+    mesh: Mesh
 
-    def distance(detection: Detection) -> float:
-        return float(np.linalg.norm((detection.box[:2] + detection.box[2:]) / 2 - centre))
 
-    return min(detections, key=distance)
+class FaceFinder:
+    """Detector and mesh together: a face is a detection the mesh confirms."""
+
+    # Faces that fill the picture score low: where nobody is found, the
+    # picture is tried once more at this share of the detector's input.
+    RETRY_FILL = 0.75
+
+    def __init__(self, detector: Detector, landmarks: Landmarks, minimum_presence: float) -> None:
+        self.detector = detector
+        self.landmarks = landmarks
+        self.minimum_presence = minimum_presence
+
+    def all(self, picture: np.ndarray) -> list[Face]:
+        return self._once(picture, 1.0) or self._once(picture, self.RETRY_FILL)
+
+    def _once(self, picture: np.ndarray, fill: float) -> list[Face]:
+        faces = [Face(d, self.landmarks(picture, d)) for d in self.detector(picture, fill)]
+        return [face for face in faces if face.mesh.presence >= self.minimum_presence]
+
+    def nearest_to_centre(self, picture: np.ndarray) -> Face | None:
+        """The face meant in a photograph of one person."""
+        height, width = picture.shape[:2]
+        centre = np.array([width / 2, height / 2])
+
+        def distance(face: Face) -> float:
+            box = face.detection.box
+            return float(np.linalg.norm((box[:2] + box[2:]) / 2 - centre))
+
+        return min(self.all(picture), key=distance, default=None)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -48,4 +50,9 @@ def to_int8(
         low, high = (np.full([1] * len(graph.shape(tensor)), end, np.float32) for end in ranges[name])
         statistics[name] = {"min": low, "max": high}
     target.parent.mkdir(parents=True, exist_ok=True)
-    quantiser.quantize(statistics).export_model(str(target), overwrite=True)
+    target.unlink(missing_ok=True)
+    # Its progress bars go to stderr whatever one asks for; errors are raised.
+    with contextlib.redirect_stderr(io.StringIO()):
+        result = quantiser.quantize(statistics, enable_progress_report=False)
+    result.export_model(str(target))
+    target.chmod(0o644)

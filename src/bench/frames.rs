@@ -13,7 +13,6 @@ use crate::align::AlignmentTemplate;
 use crate::clock::Monotonic;
 use crate::config::Config;
 use crate::decode::{DecodeError, Decoder};
-use crate::detect::Look;
 use crate::embedding::EmbeddingError;
 use crate::frame::{FrameId, FrameSize, PixelFormat, RawFrame};
 use crate::gallery::{GallerySnapshot, SearchScratch};
@@ -224,8 +223,7 @@ impl Bench {
         let picture = self.decoder.decode(frame)?;
         clock.lap();
         let (detector, landmark_finder, embedder) = self.perception.networks();
-        let detections =
-            detector.detect(&picture, Look::Full, &mut self.resampler).map_err(PerceptionError::from)?;
+        let detections = detector.detect(&picture, &mut self.resampler).map_err(PerceptionError::from)?;
         clock.lap();
         let Some(detection) = detections.first() else { return Err(missing) };
         let landmarks =

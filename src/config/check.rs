@@ -3,28 +3,15 @@
 use super::Config;
 use super::declare::find;
 use super::error::{ConfigError, Problem};
+use crate::models::Thresholds;
 
 /// Most that two pictures of one person can be expected to score, a slightly turned head or another
-/// lamp included. A threshold and margin above it would never match anybody.
+/// lamp included. The range of identification.threshold ends here too.
 const REACHABLE_SCORE: f32 = 0.95;
 
 /// A face on a picture is about two eye distances wide and two and a half tall.
 const FACE_WIDTH_IN_EYE_DISTANCES: f32 = 2.0;
 const FACE_HEIGHT_IN_EYE_DISTANCES: f32 = 2.5;
-
-/// Scores the model manifest states for the embedder in use.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ModelScores {
-    /// Comparison score of a match.
-    pub threshold: f32,
-    /// Lead over the next subject.
-    pub margin: f32,
-    /// Comparison score at which an enrolment looks like another subject.
-    pub conflict_threshold: f32,
-}
-
-/// The scores in force: the settings where they are set, else those of the model manifest.
-pub type Scores = ModelScores;
 
 impl Config {
     /// Checks the settings together. [`Layers::build`](super::Layers::build) has done so; call it
@@ -33,28 +20,37 @@ impl Config {
         refuse(self.contradictions())
     }
 
-    /// The scores in force with the given model, checked together.
-    pub fn scores(&self, model: ModelScores) -> Result<Scores, ConfigError> {
-        let scores = Scores {
-            threshold: self.identification.threshold.unwrap_or(model.threshold),
+    /// The thresholds in force, checked together: the settings where they are set, else those the
+    /// model manifest states for the embedder.
+    pub fn thresholds(&self, model: &Thresholds) -> Result<Thresholds, ConfigError> {
+        let thresholds = Thresholds {
+            identification: self.identification.threshold.unwrap_or(model.identification),
             margin: self.identification.margin.unwrap_or(model.margin),
-            conflict_threshold: self.enrolment.conflict_threshold.unwrap_or(model.conflict_threshold),
+            conflict: self.enrolment.conflict_threshold.unwrap_or(model.conflict),
+            ..*model
         };
         let mut found = Vec::new();
-        self.check_threshold(scores.threshold, &mut found);
-        if scores.conflict_threshold > scores.threshold {
+        if !(0.0..=REACHABLE_SCORE).contains(&thresholds.identification) {
+            found.push(format!(
+                "identification.threshold is {} in force ({}): above {REACHABLE_SCORE} nobody would match, \
+                 below 0 anybody would",
+                thresholds.identification,
+                self.source("identification", "threshold")
+            ));
+        }
+        if thresholds.conflict > thresholds.identification {
             found.push(format!(
                 "enrolment.conflict_threshold is {} in force ({}) and above identification.threshold, {} \
                  in force ({}): somebody the device would name as another subject could be enrolled \
                  unnoticed. Lower the former",
-                scores.conflict_threshold,
+                thresholds.conflict,
                 self.source("enrolment", "conflict_threshold"),
-                scores.threshold,
+                thresholds.identification,
                 self.source("identification", "threshold"),
             ));
         }
         refuse(found.into_iter().map(Problem::Contradiction).collect())?;
-        Ok(scores)
+        Ok(thresholds)
     }
 
     pub(super) fn contradictions(&self) -> Vec<Problem> {
@@ -108,9 +104,6 @@ impl Config {
 
     fn check_identification(&self, found: &mut Vec<String>) {
         let identification = &self.identification;
-        if let Some(threshold) = identification.threshold {
-            self.check_threshold(threshold, found);
-        }
         if identification.agreeing_probes > identification.unknown_after_probes {
             found.push(format!(
                 "{} is more than {}: every track would be unknown before a subject could be named",
@@ -127,16 +120,6 @@ impl Config {
                  unnoticed",
                 self.stated("enrolment", "conflict_threshold"),
                 self.stated("identification", "threshold")
-            ));
-        }
-    }
-
-    fn check_threshold(&self, threshold: f32, found: &mut Vec<String>) {
-        if !(0.0..=REACHABLE_SCORE).contains(&threshold) {
-            found.push(format!(
-                "identification.threshold is {threshold} in force ({}): above {REACHABLE_SCORE} it could \
-                 never match, below 0 anybody would",
-                self.source("identification", "threshold")
             ));
         }
     }

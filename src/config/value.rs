@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use toml::de::DeValue;
 use zeroize::Zeroizing;
+
+use crate::camera::SourceSpec;
+use crate::frame::PixelFormat;
 
 /// Longest path taken: the limit of Linux.
 const MAXIMUM_PATH_BYTES: usize = 4096;
@@ -176,50 +179,12 @@ impl<V: Value> Value for Option<V> {
     }
 }
 
-/// Where frames come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CameraSource {
-    /// The first V4L2 device that captures.
-    Auto,
-    /// This V4L2 device.
-    Device(PathBuf),
-    /// A folder of pictures or a recording.
-    Replay(PathBuf),
-    /// The built-in moving scene.
-    Scene,
-}
-
-impl CameraSource {
-    fn parse(text: &str) -> Result<Self, Refused> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "scene" => Ok(Self::Scene),
-            _ => match text.strip_prefix("replay:") {
-                Some(recording) => path(recording).map(Self::Replay),
-                None if Path::new(text).starts_with("/dev") => path(text).map(Self::Device),
-                None => Err(Refused),
-            },
-        }
-    }
-}
-
-impl fmt::Display for CameraSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Device(device) => write!(f, "{}", device.display()),
-            Self::Replay(recording) => write!(f, "replay:{}", recording.display()),
-            Self::Scene => f.write_str("scene"),
-        }
-    }
-}
-
-impl Value for CameraSource {
+impl Value for SourceSpec {
     type Allowed = ();
     const TEXT: bool = true;
 
     fn read(found: &DeValue<'_>, (): &()) -> Result<Self, Refused> {
-        Self::parse(text(found)?)
+        text(found)?.parse().map_err(|_| Refused)
     }
 
     fn write(&self) -> Written {
@@ -290,6 +255,19 @@ choice!(
         Grey = "grey",
     }
 );
+impl CameraFormat {
+    /// The format asked for; `None` leaves the choice to the camera's side.
+    pub fn wanted(self) -> Option<PixelFormat> {
+        match self {
+            Self::Auto => None,
+            Self::Mjpg => Some(PixelFormat::Mjpg),
+            Self::Yuyv => Some(PixelFormat::Yuyv),
+            Self::Nv12 => Some(PixelFormat::Nv12),
+            Self::Grey => Some(PixelFormat::Grey),
+        }
+    }
+}
+
 choice!(
     /// The least urgent messages written.
     LogLevel {
@@ -392,17 +370,6 @@ mod tests {
         assert_eq!(read::<Option<f32>>("\"\"", 0.0..=0.95), Some(None));
         assert_eq!(read::<Option<f32>>("0.4", 0.0..=0.95), Some(Some(0.4)));
         assert_eq!(read::<Option<f32>>("0.96", 0.0..=0.95), None);
-    }
-
-    #[test]
-    fn camera_sources_read_back_as_written() {
-        for text in ["auto", "scene", "replay:/var/tmp/door", "replay:pictures", "/dev/video0"] {
-            let source = CameraSource::parse(text).ok().unwrap();
-            assert_eq!(source.to_string(), text);
-        }
-        for refused in ["", "replay:", "video0", "/etc/passwd", "AUTO", "/devices"] {
-            assert!(CameraSource::parse(refused).is_err(), "{refused}");
-        }
     }
 
     #[test]

@@ -21,7 +21,6 @@ use crate::geometry::{Point, Similarity};
 use crate::litert::Runtime;
 use crate::models::ModelSet;
 use crate::picture::{Picture, Resampler};
-use crate::quality::Unusable;
 use crate::recognise::{Perception, nearest_the_centre};
 
 use super::metrics::Share;
@@ -186,13 +185,9 @@ impl Search {
         self.perception.networks().0.set_minimum_score(FIXED_SCORE);
         fixed.count(&self.perception.detect(picture)?, place);
         self.perception.networks().0.set_minimum_score(self.shipped_score);
-        let mut faces = Vec::new();
-        for detection in self.perception.detect(picture)? {
-            let sample = self.perception.examine(picture, &detection)?;
-            if !matches!(sample.verdict, Err(Unusable::NotAFace { .. })) {
-                faces.push(sample.detection);
-            }
-        }
+        let detections = self.perception.detect(picture)?;
+        let samples = self.perception.examine_each(picture, &detections)?;
+        let faces: Vec<_> = samples.into_iter().map(|sample| sample.detection).collect();
         shipped.count(&faces, place);
         Ok(())
     }
@@ -201,9 +196,8 @@ impl Search {
         let mut found = Vec::new();
         for photograph in photographs {
             let picture = Picture::from(photograph);
-            let detections = self.perception.detect_still(&picture)?;
-            let Some(detection) = nearest_the_centre(&detections, &picture) else { continue };
-            if let Some(shape) = self.perception.examine(&picture, detection)?.shape {
+            let faces = self.perception.examine_all(&picture)?;
+            if let Some(shape) = nearest_the_centre(faces, &picture).and_then(|face| face.shape) {
                 found.push(shape.points.eye_distance_px() / photograph.width() as f32);
             }
         }
@@ -229,7 +223,7 @@ impl Easel {
         frame: &mut RgbImage,
         random: &mut Random,
     ) -> Result<Point, EvalError> {
-        self.resampler.letterbox(&Picture::from(photograph), side, 0, &mut self.photograph)?;
+        self.resampler.letterbox(&Picture::from(photograph), side, 1.0, &mut self.photograph)?;
         let FrameSize { width, height } = frame.size();
         let x = random.below(width.saturating_sub(side) + 1) as usize;
         let y = random.below(height.saturating_sub(side) + 1) as usize;

@@ -66,7 +66,6 @@ create table template (
 ) strict;
 
 create index template_of_subject on template (subject);
-create index template_of_space on template (embedding_space);
 
 -- Facts about the database itself.
 create table meta (

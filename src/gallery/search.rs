@@ -39,8 +39,8 @@ pub struct Candidate {
 /// nothing but its answer. One per thread.
 pub struct SearchScratch {
     arch: Arch,
-    /// The quantised probe, widened to the width of the multiplication.
-    probe: Vec<[i16; LINE]>,
+    /// The quantised probe.
+    probe: Vec<Line>,
     /// Templates that may belong to the answer: position and upper bound.
     kept: Vec<(u32, f32)>,
     /// The best lower bounds of different subjects, descending: owner and bound.
@@ -82,7 +82,7 @@ impl std::fmt::Debug for SearchScratch {
 impl Drop for SearchScratch {
     fn drop(&mut self) {
         for line in &mut self.probe {
-            line.zeroize();
+            line.0.zeroize();
         }
     }
 }
@@ -113,8 +113,18 @@ impl GallerySnapshot {
                 found: probe.values().len(),
             });
         }
-        let arch = scratch.arch;
-        arch.dispatch(Scan { snapshot: self, probe: probe.values(), k_subjects, scratch });
+        let probe = probe.values();
+        match scratch.arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(kernel) => {
+                Simd::vectorize(kernel, Scan { kernel, snapshot: self, probe, k_subjects, scratch });
+            }
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(kernel) => {
+                Simd::vectorize(kernel, Scan { kernel, snapshot: self, probe, k_subjects, scratch });
+            }
+            arch => arch.dispatch(Scan { kernel: Portable, snapshot: self, probe, k_subjects, scratch }),
+        }
         let best = scratch.ranked.iter().take(k_subjects);
         Ok(best
             .map(|(score, at, owner)| Candidate {
@@ -137,9 +147,9 @@ struct Bounds {
 
 impl Bounds {
     /// Quantises the probe into `lines`.
-    fn of(probe: &[f32], lines: &mut Vec<[i16; LINE]>) -> Self {
+    fn of(probe: &[f32], lines: &mut Vec<Line>) -> Self {
         lines.clear();
-        let (scale, residual) = quantise(probe, |group| lines.push(group.map(i16::from)));
+        let (scale, residual) = quantise(probe, |group| lines.push(Line(group)));
         let longest = 1.0 + LENGTH_TOLERANCE;
         // |q^| <= |q| + |q - q^|
         let slope = (longest + f64::from(residual)) * (1.0 + 1e-6);
@@ -151,28 +161,29 @@ impl Bounds {
     }
 }
 
-struct Scan<'a> {
+struct Scan<'a, K> {
+    kernel: K,
     snapshot: &'a GallerySnapshot,
     probe: &'a [f32],
     k_subjects: usize,
     scratch: &'a mut SearchScratch,
 }
 
-impl WithSimd for Scan<'_> {
+impl<K: Kernel> WithSimd for Scan<'_, K> {
     type Output = ();
 
     // Inlined as a whole into a function compiled for the instruction set that was found; the loops
     // over fixed-size arrays below then become vector code.
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        let Self { snapshot, probe, k_subjects, scratch } = self;
+        let Self { kernel, snapshot, probe, k_subjects, scratch } = self;
         let bounds = Bounds::of(probe, &mut scratch.probe);
         scratch.leaders.clear();
         match snapshot.lines_per_template {
-            2 => scan::<2>(snapshot, bounds, k_subjects, scratch),
-            3 => scan::<3>(snapshot, bounds, k_subjects, scratch),
-            8 => scan::<8>(snapshot, bounds, k_subjects, scratch),
-            _ => scan::<0>(snapshot, bounds, k_subjects, scratch),
+            2 => scan::<2, K>(kernel, snapshot, bounds, k_subjects, scratch),
+            3 => scan::<3, K>(kernel, snapshot, bounds, k_subjects, scratch),
+            8 => scan::<8, K>(kernel, snapshot, bounds, k_subjects, scratch),
+            _ => scan::<0, K>(kernel, snapshot, bounds, k_subjects, scratch),
         }
         rank(snapshot, probe, k_subjects, scratch);
     }
@@ -181,7 +192,8 @@ impl WithSimd for Scan<'_> {
 /// Fills `scratch.kept` with every template that could belong to the answer. `LINES` is the number
 /// of lines of a template, or 0 where it is only known at run time.
 #[inline(always)]
-fn scan<const LINES: usize>(
+fn scan<const LINES: usize, K: Kernel>(
+    kernel: K,
     snapshot: &GallerySnapshot,
     bounds: Bounds,
     k_subjects: usize,
@@ -196,7 +208,7 @@ fn scan<const LINES: usize>(
     for (number, ((block, scales), residuals)) in blocks.zip(scales).zip(residuals).enumerate() {
         let mut sums = [0_i32; BLOCK];
         for (sum, template) in sums.iter_mut().zip(block.chunks_exact(lines_per_template)) {
-            *sum = integer_dot(template, probe);
+            *sum = kernel.integer_dot(template, probe);
         }
         let mut upper = [0.0_f32; BLOCK];
         for i in 0..BLOCK {
@@ -227,17 +239,83 @@ fn scan<const LINES: usize>(
     scratch.kept.retain(|(_, upper)| *upper >= threshold);
 }
 
-/// Sum of products of a quantised template and probe. The widening to 16 bits before the
-/// multiplication is the form that compilers turn into one multiply-add of pairs.
-#[inline(always)]
-fn integer_dot(template: &[Line], probe: &[[i16; LINE]]) -> i32 {
-    let mut sum = 0;
-    for (line, probe) in template.iter().zip(probe) {
-        for i in 0..LINE {
-            sum += i32::from(i16::from(line.0[i])) * i32::from(probe[i]);
+/// How one processor family multiplies. Every kernel gives the same, exact sum.
+trait Kernel: Copy {
+    /// Sum of products of a quantised template and probe, all values within -127..=127.
+    fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32;
+}
+
+/// For processors without a kernel of their own.
+#[derive(Clone, Copy)]
+struct Portable;
+
+impl Kernel for Portable {
+    #[inline(always)]
+    fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32 {
+        let mut sum = 0;
+        for (template, probe) in template.iter().zip(probe) {
+            for i in 0..LINE {
+                sum += i32::from(i16::from(template.0[i]) * i16::from(probe.0[i]));
+            }
         }
+        sum
     }
-    sum
+}
+
+/// AVX2, where the loop above compiles to three times the instructions.
+#[cfg(target_arch = "x86_64")]
+impl Kernel for pulp::x86::V3 {
+    #[inline(always)]
+    fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32 {
+        use std::arch::x86_64::{__m128i, __m256i};
+        let avx2 = self.avx2;
+        let ones: __m256i = pulp::cast([1_i16; 16]);
+        let mut sums: __m256i = pulp::cast([0_i32; 8]);
+        for (template, probe) in template.iter().zip(probe) {
+            let (template, _) = template.0.as_chunks::<32>();
+            let (probe, _) = probe.0.as_chunks::<32>();
+            for (template, probe) in template.iter().zip(probe) {
+                let template: __m256i = pulp::cast(*template);
+                let probe: __m256i = pulp::cast(*probe);
+                // The multiplication takes one unsigned side: |t| times (p with the sign of t).
+                // Two products are at most 2 * 127 * 127 = 32258, so the 16-bit sums never saturate.
+                let pairs = avx2._mm256_maddubs_epi16(
+                    avx2._mm256_abs_epi8(template),
+                    avx2._mm256_sign_epi8(probe, template),
+                );
+                sums = avx2._mm256_add_epi32(sums, avx2._mm256_madd_epi16(pairs, ones));
+            }
+        }
+        let [low, high]: [__m128i; 2] = pulp::cast(sums);
+        let four: [i32; 4] = pulp::cast(self.sse2._mm_add_epi32(low, high));
+        four[0] + four[1] + four[2] + four[3]
+    }
+}
+
+/// NEON, which every 64-bit Arm has: `smull`, `smlal` and `sadalp` take 16 products, whatever the
+/// compiler at hand makes of the loop above (some widen to 16 bits first, four times the work).
+#[cfg(target_arch = "aarch64")]
+impl Kernel for pulp::aarch64::Neon {
+    #[inline(always)]
+    fn integer_dot(self, template: &[Line], probe: &[Line]) -> i32 {
+        use std::arch::aarch64::{int8x16_t, int32x4_t};
+        let neon = self.neon;
+        let mut sums: int32x4_t = pulp::cast([0_i32; 4]);
+        for (template, probe) in template.iter().zip(probe) {
+            let (template, _) = template.0.as_chunks::<16>();
+            let (probe, _) = probe.0.as_chunks::<16>();
+            for (template, probe) in template.iter().zip(probe) {
+                let template: int8x16_t = pulp::cast(*template);
+                let probe: int8x16_t = pulp::cast(*probe);
+                // Two products are at most 2 * 127 * 127 = 32258: the 16-bit sums never overflow.
+                let pairs = neon.vmull_s8(neon.vget_low_s8(template), neon.vget_low_s8(probe));
+                let pairs = neon.vmlal_high_s8(pairs, template, probe);
+                sums = neon.vpadalq_s16(sums, pairs);
+            }
+        }
+        let four: [i32; 4] = pulp::cast(sums);
+        four[0] + four[1] + four[2] + four[3]
+    }
 }
 
 /// Enters a lower bound among the best `k` of different owners.
@@ -273,4 +351,67 @@ fn rank(snapshot: &GallerySnapshot, probe: &[f32], k_subjects: usize, scratch: &
     ranked.dedup_by_key(|entry| entry.2);
     ranked.sort_unstable_by(better);
     ranked.truncate(k_subjects);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_give_the_same_exact_sum() {
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 24) as i32 - 128).max(-127) as i8
+        };
+        let mut pairs: Vec<[Line; 4]> = vec![
+            [Line([127; LINE]); 4],
+            [Line([-127; LINE]), Line([127; LINE]), Line([-127; LINE]), Line([127; LINE])],
+            [Line([-127; LINE]), Line([0; LINE]), Line([-127; LINE]), Line([-127; LINE])],
+        ];
+        pairs.extend((0..200).map(|_| std::array::from_fn(|_| Line(std::array::from_fn(|_| random())))));
+        for lines in &pairs {
+            let (template, probe) = lines.split_at(2);
+            let wide = |line: &Line| line.0.map(i64::from);
+            let expected: i64 = template
+                .iter()
+                .zip(probe)
+                .map(|(t, p)| wide(t).iter().zip(wide(p)).map(|(t, p)| t * p).sum::<i64>())
+                .sum();
+            assert_eq!(i64::from(Portable.integer_dot(template, probe)), expected);
+            #[cfg(target_arch = "x86_64")]
+            if let Some(kernel) = pulp::x86::V3::try_new() {
+                assert_eq!(i64::from(kernel.integer_dot(template, probe)), expected);
+            }
+            #[cfg(target_arch = "aarch64")]
+            if let Some(kernel) = pulp::aarch64::Neon::try_new() {
+                assert_eq!(i64::from(kernel.integer_dot(template, probe)), expected);
+            }
+        }
+        assert_eq!(pairs.len(), 203);
+    }
+
+    #[test]
+    fn kernels_give_the_same_candidates() {
+        use crate::gallery::{GallerySubject, SnapshotBuilder, SubjectName};
+        let space = crate::embedding::EmbeddingSpaceId::new("test/1");
+        let face = |seed: usize| {
+            let values = (0..128).map(|d| ((seed * 131 + d * 17) as f32).sin()).collect();
+            Embedding::normalised(values, space.clone()).unwrap()
+        };
+        let mut builder = SnapshotBuilder::new(space.clone());
+        for at in 0..500 {
+            let id = SubjectId::from_bytes(((at / 3) as u128).to_be_bytes());
+            builder.subject(GallerySubject { id, name: SubjectName::new("x").unwrap() }).unwrap();
+            builder.template(TemplateId(at as i64), id, &face(at)).unwrap();
+        }
+        let snapshot = builder.finish(0, 0, None);
+        let mut best = SearchScratch::new();
+        let mut plain = SearchScratch::new();
+        plain.arch = Arch::Scalar;
+        for probe in [face(77), face(1000)] {
+            assert_eq!(snapshot.search(&probe, 5, &mut best), snapshot.search(&probe, 5, &mut plain));
+            assert_eq!(best.kept, plain.kept);
+        }
+    }
 }

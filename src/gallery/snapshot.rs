@@ -14,7 +14,8 @@ use thiserror::Error;
 use zeroize::Zeroize;
 
 use crate::clock::UnixMillis;
-use crate::embedding::{Embedding, EmbeddingSpaceId};
+use crate::embedding::{Embedding, EmbeddingError, EmbeddingSpaceId};
+use crate::score::ComparisonScore;
 
 use super::records::{SubjectId, SubjectName, TemplateId};
 
@@ -110,6 +111,11 @@ impl SnapshotBuilder {
             self.snapshot.subjects.push(subject);
         }
         Ok(())
+    }
+
+    /// Whether a subject was made known.
+    pub fn knows(&self, subject: SubjectId) -> bool {
+        self.known.contains_key(&subject)
     }
 
     /// Adds one template of a subject made known before. Templates come in ascending order of their
@@ -216,8 +222,8 @@ impl GallerySnapshot {
         &self.subjects
     }
 
-    /// The entry of one subject. Looks at every subject: for decisions, not for frames... a match
-    /// names its subject at most a few times a second.
+    /// The entry of one subject. Looks at one after the other: meant for decisions, of which there are
+    /// a few a second.
     pub fn subject(&self, id: SubjectId) -> Option<&GallerySubject> {
         self.subjects.iter().find(|s| s.id == id)
     }
@@ -230,6 +236,22 @@ impl GallerySnapshot {
             .enumerate()
             .filter(move |(_, owner)| Some(**owner as usize) == position)
             .map(|(at, _)| (self.templates[at], self.template_values(at)))
+    }
+
+    /// 1:1: the best score of `probe` with a template of one subject; `None` when the subject has none
+    /// in this space.
+    pub fn compare_with(
+        &self,
+        id: SubjectId,
+        probe: &Embedding,
+    ) -> Result<Option<ComparisonScore>, EmbeddingError> {
+        let mut best: Option<ComparisonScore> = None;
+        for (_, values) in self.templates_of(id) {
+            let template = Embedding::from_unit(values.to_vec(), self.space.clone())?;
+            let score = template.compare(probe)?;
+            best = Some(best.map_or(score, |best| if score > best { score } else { best }));
+        }
+        Ok(best)
     }
 
     /// Bytes this snapshot keeps allocated, without the names.
@@ -268,11 +290,15 @@ pub(super) fn quantise(values: &[f32], mut line: impl FnMut([i8; LINE])) -> (f32
     let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
     // A vector of unit length has a largest value; the bound only keeps the division defined.
     let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
+    let per_value = 1.0 / scale;
     let mut squares = 0.0_f64;
     for part in values.chunks(LINE) {
         let mut group = [0_i8; LINE];
         for (slot, value) in group.iter_mut().zip(part) {
-            *slot = (value / scale).round().clamp(-127.0, 127.0) as i8;
+            // Away from zero and cut off is rounding without the library call; the search relies on
+            // -128 never appearing.
+            let steps = value * per_value;
+            *slot = (steps + 0.5_f32.copysign(steps)).clamp(-127.0, 127.0) as i8;
             // The product of two f32 is exact in f64, and so is their difference to 2^-53.
             squares += (f64::from(*value) - f64::from(scale) * f64::from(*slot)).powi(2);
         }

@@ -6,24 +6,28 @@
 
 mod error;
 mod open;
+mod rows;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixMillis};
-use crate::embedding::{Embedding, EmbeddingSpaceId};
-use crate::score::QualityScore;
+use crate::embedding::EmbeddingSpaceId;
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 use super::migrate;
 use super::records::{
-    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, NewSample, RemovalReceipt, SampleOrigin,
-    SampleQuality, SampleRecord, Statistics, SubjectId, SubjectName, TemplateId,
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleRecord, Statistics,
+    SubjectId, SubjectName, TemplateId,
 };
-use super::snapshot::{GallerySnapshot, GallerySubject, SnapshotBuilder};
+use super::snapshot::GallerySnapshot;
+use rows::{
+    LoadError, Refusal, SELECT_SUBJECT, WriteError, decode, insert_sample, insert_subject, read_sample,
+    read_snapshot, read_subject, touch,
+};
 
 pub use error::GalleryError;
 
@@ -53,8 +57,7 @@ impl GalleryStore {
     /// present schema. Nothing is written before the key has proved right.
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
         let path = state.path().join(DATABASE_FILE);
-        let mut connection = open::connect(state, &path, &key.subkey(KeyPurpose::Database))?;
-        migrate::migrate(&mut connection).map_err(|error| GalleryError::migrating(&path, error))?;
+        let connection = open::open_or_create(state, &path, &key.subkey(KeyPurpose::Database))?;
         let mut store = Self { connection, path, clock, data_version: 0 };
         store.changed_by_others()?;
         Ok(store)
@@ -255,7 +258,8 @@ impl GalleryStore {
                 subjects: one("select count(*) from subject")?,
                 samples: one("select count(*) from sample")?,
                 templates,
-                database_bytes: one("pragma page_count")? * one("pragma page_size")?,
+                // Zero if it vanished meanwhile; the next access to the database reports that.
+                database_bytes: self.path.metadata().map_or(0, |file| file.len()),
                 schema_version: migrate::VERSION,
             })
         })
@@ -331,233 +335,4 @@ impl GalleryStore {
     fn failed(&self, what: &'static str) -> impl Fn(rusqlite::Error) -> GalleryError + '_ {
         move |error| GalleryError::sqlite(&self.path, what, error)
     }
-}
-
-/// What ends a write without being SQLite's fault.
-#[derive(Clone, Debug)]
-enum Refusal {
-    SubjectUnknown,
-    TemplateUnknown,
-    NameTaken,
-    OtherDimensions { space: EmbeddingSpaceId, expected: usize, found: usize },
-}
-
-impl From<Refusal> for GalleryError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::SubjectUnknown => Self::SubjectUnknown,
-            Refusal::TemplateUnknown => Self::TemplateUnknown,
-            Refusal::NameTaken => Self::NameTaken,
-            Refusal::OtherDimensions { space, expected, found } => {
-                Self::OtherDimensions { space, expected, found }
-            }
-        }
-    }
-}
-
-enum WriteError {
-    Sqlite(rusqlite::Error),
-    Refused(Refusal),
-    NoRandomness(getrandom::Error),
-}
-
-impl From<rusqlite::Error> for WriteError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<Refusal> for WriteError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-enum LoadError {
-    Sqlite(rusqlite::Error),
-    Damaged(String),
-}
-
-impl From<rusqlite::Error> for LoadError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-fn insert_subject(
-    transaction: &Transaction<'_>,
-    name: &SubjectName,
-    now: UnixMillis,
-) -> Result<SubjectId, WriteError> {
-    let key = Zeroizing::new(name.key());
-    let taken =
-        transaction.prepare_cached("select 1 from subject where name_key = ?1")?.exists([key.as_str()])?;
-    if taken {
-        return Err(Refusal::NameTaken.into());
-    }
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(WriteError::NoRandomness)?;
-    transaction
-        .prepare_cached(
-            "insert into subject (id, name, name_key, created_at, updated_at) values (?1, ?2, ?3, ?4, ?4)",
-        )?
-        .execute(params![id, name.as_str(), key.as_str(), now.0])?;
-    Ok(SubjectId::from_bytes(id))
-}
-
-fn insert_sample(
-    transaction: &Transaction<'_>,
-    subject: SubjectId,
-    sample: &NewSample,
-    now: UnixMillis,
-) -> Result<TemplateId, WriteError> {
-    let NewSample { origin, quality, embedding } = sample;
-    let space = embedding.space();
-    let found = embedding.values().len();
-    transaction
-        .prepare_cached(
-            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
-        )?
-        .execute(params![space.as_str(), found as u64])?;
-    let expected: u64 = transaction
-        .prepare_cached("select dimensions from embedding_space where name = ?1")?
-        .query_row([space.as_str()], |row| row.get(0))?;
-    let expected = expected as usize;
-    if expected != found {
-        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
-    }
-    transaction
-        .prepare_cached(
-            "insert into sample (subject, origin, quality, eye_distance_px, sharpness,
-                                 yaw_deg, pitch_deg, roll_deg, enrolled_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            subject.as_bytes(),
-            origin.as_str(),
-            quality.score.get(),
-            quality.eye_distance_px,
-            quality.sharpness,
-            quality.yaw_deg,
-            quality.pitch_deg,
-            quality.roll_deg,
-            now.0
-        ])?;
-    let sample = transaction.last_insert_rowid();
-    let bytes: Zeroizing<Vec<u8>> =
-        Zeroizing::new(embedding.values().iter().flat_map(|v| v.to_le_bytes()).collect());
-    transaction
-        .prepare_cached(
-            "insert into template (sample, subject, embedding_space, dimensions, embedding, enrolled_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6)",
-        )?
-        .execute(params![
-            sample,
-            subject.as_bytes(),
-            space.as_str(),
-            found as u64,
-            bytes.as_slice(),
-            now.0
-        ])?;
-    Ok(TemplateId(transaction.last_insert_rowid()))
-}
-
-/// Marks a subject as changed; an error if there is none. A wall clock that was set back must not
-/// make it older than it is.
-fn touch(transaction: &Transaction<'_>, id: SubjectId, now: UnixMillis) -> Result<(), WriteError> {
-    let changed = transaction
-        .prepare_cached("update subject set updated_at = max(created_at, ?2) where id = ?1")?
-        .execute(params![id.as_bytes(), now.0])?;
-    if changed == 0 { Err(Refusal::SubjectUnknown.into()) } else { Ok(()) }
-}
-
-const SELECT_SUBJECT: &str = "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at,
-    (select count(*) from template t where t.subject = s.id) from subject s";
-
-fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
-    Ok(EnrolledSubject {
-        id: SubjectId::from_bytes(row.get(0)?),
-        name: read_name(row, 1)?,
-        notes: row.get(2)?,
-        created_at: UnixMillis(row.get(3)?),
-        updated_at: UnixMillis(row.get(4)?),
-        expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
-        templates: row.get(6)?,
-    })
-}
-
-fn read_name(row: &Row<'_>, column: usize) -> rusqlite::Result<SubjectName> {
-    SubjectName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
-    })
-}
-
-fn read_sample(row: &Row<'_>) -> rusqlite::Result<SampleRecord> {
-    let origin = SampleOrigin::parse(row.get_ref(2)?.as_str()?);
-    Ok(SampleRecord {
-        template: TemplateId(row.get(0)?),
-        space: row.get(1)?,
-        origin: origin.ok_or_else(|| {
-            rusqlite::Error::InvalidColumnType(2, "origin".into(), rusqlite::types::Type::Text)
-        })?,
-        quality: SampleQuality {
-            score: QualityScore::new(row.get(3)?),
-            eye_distance_px: row.get(4)?,
-            sharpness: row.get(5)?,
-            yaw_deg: row.get(6)?,
-            pitch_deg: row.get(7)?,
-            roll_deg: row.get(8)?,
-        },
-        enrolled_at: UnixMillis(row.get(9)?),
-    })
-}
-
-fn read_snapshot(
-    db: &Connection,
-    space: &EmbeddingSpaceId,
-    now: UnixMillis,
-) -> Result<GallerySnapshot, LoadError> {
-    let mut builder = SnapshotBuilder::new(space.clone());
-    let damaged = |error: super::SnapshotError| LoadError::Damaged(error.to_string());
-    let mut query =
-        db.prepare_cached("select id, name from subject where expires_at is null or expires_at > ?1")?;
-    let mut rows = query.query([now.0])?;
-    while let Some(row) = rows.next()? {
-        let id = SubjectId::from_bytes(row.get(0)?);
-        builder.subject(GallerySubject { id, name: read_name(row, 1)? }).map_err(damaged)?;
-    }
-    let mut query = db.prepare_cached(
-        "select t.id, t.subject, t.embedding from template t join subject s on s.id = t.subject
-         where t.embedding_space = ?1 and (s.expires_at is null or s.expires_at > ?2) order by t.id",
-    )?;
-    let mut rows = query.query(params![space.as_str(), now.0])?;
-    while let Some(row) = rows.next()? {
-        let id = TemplateId(row.get(0)?);
-        let embedding = row.get_ref(2)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
-        let embedding =
-            embedding.ok_or_else(|| LoadError::Damaged(format!("template {id} is not an embedding")))?;
-        builder.template(id, SubjectId::from_bytes(row.get(1)?), &embedding).map_err(damaged)?;
-    }
-    let other_space: u64 = db
-        .prepare_cached("select count(*) from template where embedding_space <> ?1")?
-        .query_row([space.as_str()], |row| row.get(0))?;
-    let expired: u64 = db
-        .prepare_cached(
-            "select count(*) from template t join subject s on s.id = t.subject
-             where t.embedding_space = ?1 and s.expires_at <= ?2",
-        )?
-        .query_row(params![space.as_str(), now.0], |row| row.get(0))?;
-    let next_expiry: Option<i64> = db
-        .prepare_cached("select min(expires_at) from subject where expires_at > ?1")?
-        .query_row([now.0], |row| row.get(0))?;
-    Ok(builder.finish(other_space as usize, expired as usize, next_expiry.map(UnixMillis)))
-}
-
-/// The embedding in a blob, or nothing if it is none.
-fn decode(bytes: &[u8], space: &EmbeddingSpaceId) -> Option<Embedding> {
-    let (values, rest) = bytes.as_chunks::<4>();
-    if !rest.is_empty() {
-        return None;
-    }
-    Embedding::from_unit(values.iter().map(|v| f32::from_le_bytes(*v)).collect(), space.clone()).ok()
 }

@@ -53,6 +53,29 @@ const _: () = assert!(size_of::<Layout>() == 68);
 const _: () = assert!(size_of::<RankedTensorType>() == 72);
 const _: () = assert!(size_of::<PerTensorQuantisation>() == 16);
 
+/// `LiteRtAny` holding an integer.
+#[repr(C)]
+struct AnyInteger {
+    kind: c_int,
+    value: i64,
+}
+
+#[repr(C)]
+struct EnvironmentOption {
+    tag: c_int,
+    value: AnyInteger,
+}
+
+const _: () = assert!(size_of::<EnvironmentOption>() == 24);
+
+const ANY_INTEGER: c_int = 2;
+/// Which accelerators register themselves. Left alone, the runtime asks the dynamic linker for GPU
+/// and NPU plug-ins by bare name, and whoever can put a file on its path runs code in this process.
+const OPTION_ACCELERATORS: c_int = 24;
+/// Left alone, the runtime writes a dozen lines to standard error.
+const OPTION_LEAST_SEVERITY: c_int = 25;
+const SEVERITY_ERROR: i64 = 3;
+
 const QUANTISATION_PER_TENSOR: c_int = 1;
 const ACCELERATOR_CPU: c_int = 1;
 
@@ -76,7 +99,7 @@ macro_rules! functions {
 }
 
 functions! {
-    create_environment = "LiteRtCreateEnvironment"(c_int, *const c_void, *mut Handle) -> Status;
+    create_environment = "LiteRtCreateEnvironment"(c_int, *const EnvironmentOption, *mut Handle) -> Status;
     create_model = "LiteRtCreateModelFromBuffer"(Handle, *const c_void, usize, *mut Handle) -> Status;
     destroy_model = "LiteRtDestroyModel"(Handle);
     signature_count = "LiteRtGetNumModelSignatures"(Handle, *mut usize) -> Status;
@@ -146,9 +169,17 @@ impl Library {
         // Closing the library crashed in ten of ten tries: its threads and exit handlers outlive
         // the handle. It stays mapped until the process ends.
         std::mem::forget(library);
+        let option = |tag, value| EnvironmentOption { tag, value: AnyInteger { kind: ANY_INTEGER, value } };
+        let options = [
+            option(OPTION_ACCELERATORS, ACCELERATOR_CPU.into()),
+            option(OPTION_LEAST_SEVERITY, SEVERITY_ERROR),
+        ];
         let mut environment = null_mut();
-        // SAFETY: no options are passed, so their pointer may be null; the result is checked.
-        let status = unsafe { (functions.create_environment)(0, null(), &mut environment) };
+        // SAFETY: the options are laid out as the API declares them and are copied by the call; the
+        // result is checked.
+        let status = unsafe {
+            (functions.create_environment)(options.len() as c_int, options.as_ptr(), &mut environment)
+        };
         check("LiteRtCreateEnvironment", status)?;
         let environment =
             NonNull::new(environment).ok_or(LitertError::Call { call: "LiteRtCreateEnvironment", status })?;

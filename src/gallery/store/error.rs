@@ -1,5 +1,6 @@
 //! What can go wrong with the gallery on disk, sorted by what the operator can do about it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
@@ -160,6 +161,17 @@ impl GalleryError {
             Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Self::Storage { what, path, source },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { what, path },
             _ => Self::Sqlite { what, path, source },
+        }
+    }
+
+    pub(super) fn creating(path: &Path, error: VaultError) -> Self {
+        match error {
+            VaultError::Io { source, .. }
+                if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+            {
+                Self::ReadOnly { what: "make the gallery", path: path.into() }
+            }
+            other => other.into(),
         }
     }
 

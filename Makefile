@@ -1,0 +1,104 @@
+# `make run` and `make test` do all set-up themselves. `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+ifeq ($(wildcard src/main.rs),)
+$(error call this with `make -C FOLDER`, where FOLDER is the one this Makefile stands in)
+endif
+
+# rustup puts cargo here, and not every login shell looks there.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+LIMEN := $(or $(CARGO_TARGET_DIR),target)/release/limen
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/limen-tools/bin
+SCRIPTS := $(shell find .ci tools tests models fuzz benches -path '*/target' -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
+
+# What the binary and the tests find the runtime and the networks by.
+RUNTIME := LIMEN_LITERT__LIBRARY=.setup/lib/libLiteRt.so LIMEN_MODELS__FOLDER=models
+
+# Further arguments for the command behind `run`, `bench`, `eval` and `models`.
+ARGS ?=
+# Folder of photographs for `models`; without it the recorded calibration is used.
+export CALIBRATION ?=
+# Seconds for each target of `fuzz`.
+SECONDS_EACH ?= 60
+
+.PHONY: help run test setup build fmt lint deny bench eval models lab fuzz docs clean distclean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'For example: make run ARGS="--source /dev/video0"'
+
+run: build ## the demo: names on faces in a built-in moving scene
+	$(RUNTIME) '$(LIMEN)' run --demo $(ARGS)
+
+test: setup ## every test
+	tests/setup.sh
+	tests/models.sh
+	$(RUNTIME) cargo test --locked
+
+setup: ## what building and testing need; called by the other targets
+	@tools/setup.sh
+
+build: setup ## the release binary
+	cargo build --release --locked
+
+fmt: ## format the code
+	cargo fmt
+
+lint: ## formatting, clippy, documentation, shell scripts, dependencies
+	@tools/setup.sh lint
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	shellcheck $(SCRIPTS)
+	@$(MAKE) --no-print-directory deny
+
+# The database of advisories is a download, and a build must not depend on it.
+deny: ## licences, sources and advisories of the dependencies
+	@tools/setup.sh lint
+	'$(TOOLS)/cargo-deny' --log-level error check bans licenses sources
+	@if '$(TOOLS)/cargo-deny' fetch db; then \
+		'$(TOOLS)/cargo-deny' --log-level error check --disable-fetch advisories; \
+	else \
+		echo 'deny: advisories were NOT CHECKED: their database cannot be reached'; \
+	fi
+
+bench: build ## time per stage
+	$(RUNTIME) '$(LIMEN)' bench $(ARGS)
+
+eval: build ## accuracy on the photographs in LIMEN_EVAL_DATA
+	@if [[ -z "$${LIMEN_EVAL_DATA:-}" ]]; then \
+		echo 'eval: set LIMEN_EVAL_DATA to a folder of photographs with protocols; see docs/accuracy.md' >&2; \
+		exit 2; \
+	fi
+	$(RUNTIME) '$(LIMEN)' eval "$$LIMEN_EVAL_DATA" $(ARGS)
+
+models: ## make the model files again from their packages; CALIBRATION=folder calibrates anew
+	models/recipe/run.sh $${CALIBRATION:+"$$CALIBRATION"} $(ARGS)
+
+lab: setup ## camera tests against a real kernel in a virtual machine
+	tests/lab/run.sh
+
+# -Z flags on the pinned toolchain, so that no nightly is needed.
+fuzz: ## every fuzz target for SECONDS_EACH seconds
+	@tools/setup.sh fuzz
+	export RUSTC_BOOTSTRAP=1 PATH='$(TOOLS)':"$$PATH"; \
+	for target in $$(cargo fuzz list); do \
+		echo "fuzz: $$target"; \
+		cargo fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); \
+	done
+
+docs: ## write docs/config.md from the code, and build the code's documentation
+	LIMEN_WRITE_DOCS=1 cargo test --locked --test config reference_page_is_current
+	cargo doc --locked --no-deps
+
+clean: ## remove what was built
+	cargo clean
+
+distclean: clean ## remove what was built and what set-up fetched
+	rm -rf .setup

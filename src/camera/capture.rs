@@ -1,0 +1,513 @@
+//! The thread `capture`: keeps a stream alive and the newest frame at hand.
+//!
+//! It owns the source and is the only one to touch it. Recognition takes frames from a
+//! [`LatestSlot`] when it has time; a frame nobody took is overwritten by the next and counted.
+//! A lost camera is no reason to end: the stream is opened again until [`Cancel`] says stop.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::cancel::Woken;
+use super::{CameraError, CameraSettings, Cancel, FrameSource, StreamDescription};
+use crate::clock::{Clock, Monotonic};
+use crate::frame::{FrameId, RawFrame};
+
+/// One frame, the newest. Hands byte buffers round so that a steady stream allocates nothing.
+#[derive(Debug, Default)]
+pub struct LatestSlot {
+    state: Mutex<SlotState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    frame: Option<RawFrame>,
+    spare: Vec<Vec<u8>>,
+    overwritten: u64,
+    closed: bool,
+}
+
+/// Buffers kept for reuse: one frame is being written, one lies in the slot, one is being looked
+/// at, so two can be idle at once.
+const SPARE_BUFFERS: usize = 2;
+
+/// What waiting for a frame gave.
+#[derive(Debug)]
+pub enum Waited {
+    /// The newest frame.
+    Frame(RawFrame),
+    /// None came in time.
+    TimedOut,
+    /// None will ever come.
+    Closed,
+}
+
+impl LatestSlot {
+    /// An empty slot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().expect("no holder of this lock can panic")
+    }
+
+    /// Puts a frame in; one that nobody took is lost and counted.
+    pub fn publish(&self, frame: RawFrame) {
+        let mut state = self.lock();
+        if let Some(old) = state.frame.replace(frame) {
+            state.overwritten += 1;
+            state.keep(old.bytes);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes the newest frame, waiting for one no longer than `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Waited {
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(self.lock(), timeout, |state| state.frame.is_none() && !state.closed)
+            .expect("no holder of this lock can panic");
+        match state.frame.take() {
+            Some(frame) => Waited::Frame(frame),
+            None if state.closed => Waited::Closed,
+            None => Waited::TimedOut,
+        }
+    }
+
+    /// Gives the bytes of a frame back once they are no longer needed.
+    pub fn recycle(&self, bytes: Vec<u8>) {
+        self.lock().keep(bytes);
+    }
+
+    /// An empty buffer, one that was used before where there is one.
+    pub fn spare(&self) -> Vec<u8> {
+        let mut buffer = self.lock().spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// Says that no frame will follow; one that is there can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Frames that were overwritten before anybody took them.
+    pub fn overwritten(&self) -> u64 {
+        self.lock().overwritten
+    }
+}
+
+impl SlotState {
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < SPARE_BUFFERS && bytes.capacity() > 0 {
+            self.spare.push(bytes);
+        }
+    }
+}
+
+/// How capture is doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CaptureStats {
+    /// Frames put into the slot.
+    pub delivered: u64,
+    /// Of these, overwritten before anybody took them.
+    pub overwritten: u64,
+    /// Frames that were short, flagged as broken, or unreadable, and so never delivered.
+    pub discarded: u64,
+    /// Streams opened after the first one.
+    pub rebuilds: u64,
+    /// When the last frame was delivered.
+    #[serde(skip)]
+    pub last_frame_at: Option<Monotonic>,
+    /// The last frame delivered.
+    #[serde(skip)]
+    pub last_id: Option<FrameId>,
+    /// What goes on now.
+    pub state: CaptureState,
+}
+
+/// What the capture thread is at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaptureState {
+    /// No stream was ever open.
+    Starting,
+    /// Frames come in.
+    Streaming(StreamDescription),
+    /// The camera is gone or cannot be opened; it is tried again.
+    Lost {
+        /// The latest reason.
+        error: String,
+    },
+    /// The recording reached its end.
+    Ended,
+    /// Told to stop.
+    Stopped,
+}
+
+/// What the capture thread shares with the others.
+#[derive(Debug)]
+pub struct CaptureShared {
+    slot: LatestSlot,
+    counts: Mutex<CaptureStats>,
+}
+
+impl Default for CaptureShared {
+    fn default() -> Self {
+        let counts = CaptureStats {
+            delivered: 0,
+            overwritten: 0,
+            discarded: 0,
+            rebuilds: 0,
+            last_frame_at: None,
+            last_id: None,
+            state: CaptureState::Starting,
+        };
+        Self { slot: LatestSlot::new(), counts: Mutex::new(counts) }
+    }
+}
+
+impl CaptureShared {
+    /// Where the frames are.
+    pub fn slot(&self) -> &LatestSlot {
+        &self.slot
+    }
+
+    /// Counts and state, as of now.
+    pub fn stats(&self) -> CaptureStats {
+        CaptureStats { overwritten: self.slot.overwritten(), ..self.counts().clone() }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, CaptureStats> {
+        self.counts.lock().expect("no holder of this lock can panic")
+    }
+}
+
+/// How long to wait before opening a lost camera again: doubles from 0.1 s to 3 s, and forgets
+/// when a stream has lasted.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    ceiling: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    /// The longest wait. Somebody who plugs the cable back in looks at the screen for this long.
+    pub const LONGEST: Duration = Duration::from_secs(3);
+    /// A stream that lasted this long was a working one.
+    pub const LASTED: Duration = Duration::from_secs(3);
+
+    /// Starts with the shortest wait.
+    pub fn new() -> Self {
+        Self { ceiling: Self::FIRST }
+    }
+
+    /// The next wait: from half of the present ceiling to all of it, by `jitter` from 0 to 1, so
+    /// that several cameras behind one failing hub do not come back in step.
+    pub fn next_wait(&mut self, jitter: f32) -> Duration {
+        let wait = self.ceiling.mul_f32(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
+        self.ceiling = (self.ceiling * 2).min(Self::LONGEST);
+        wait
+    }
+
+    /// Tells how long the last stream delivered frames.
+    pub fn stream_lasted(&mut self, time: Duration) {
+        if time >= Self::LASTED {
+            *self = Self::new();
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What [`run`] needs from outside, so that tests can stand in for chance and time.
+pub struct Surroundings<'a> {
+    /// Opens the source.
+    pub open: &'a mut dyn FnMut() -> Result<Box<dyn FrameSource>, CameraError>,
+    /// Waits, unless told to stop.
+    pub pause: &'a mut dyn FnMut(Duration) -> Woken,
+    /// A number from 0 to 1.
+    pub jitter: &'a mut dyn FnMut() -> f32,
+    /// The time.
+    pub clock: &'a dyn Clock,
+}
+
+/// Captures until the recording ends or [`CameraError::Cancelled`] comes back from the source or
+/// the pause.
+pub fn run(shared: &CaptureShared, around: &mut Surroundings<'_>) {
+    let (mut backoff, mut streams) = (Backoff::new(), 0);
+    let end = loop {
+        let started = around.clock.monotonic();
+        match run_once(shared, around, &mut streams) {
+            Ok(()) => break CaptureState::Ended,
+            Err(CameraError::Cancelled) => break CaptureState::Stopped,
+            Err(error) => {
+                let lasted = shared.counts().last_frame_at.map_or(Duration::ZERO, |at| at.since(started));
+                backoff.stream_lasted(lasted);
+                note_loss(shared, &error);
+            }
+        }
+        if (around.pause)(backoff.next_wait((around.jitter)())) == Woken::Cancelled {
+            break CaptureState::Stopped;
+        }
+    };
+    shared.counts().state = end;
+    shared.slot.close();
+}
+
+/// Opens one stream and delivers its frames to the end or the first error.
+fn run_once(
+    shared: &CaptureShared,
+    around: &mut Surroundings<'_>,
+    streams: &mut u64,
+) -> Result<(), CameraError> {
+    let mut source = (around.open)()?;
+    let discarded_before = {
+        let mut counts = shared.counts();
+        counts.rebuilds = *streams;
+        *streams += 1;
+        counts.state = CaptureState::Streaming(source.stream().clone());
+        counts.discarded
+    };
+    // Each stream counts from 0; across streams the numbers go on, so that no frame looks older than
+    // one before it.
+    let first = shared.counts().last_id.map_or(0, |FrameId(last)| last + 1);
+    tracing::info!(stream = %source.stream(), "camera stream opened");
+    loop {
+        let next = source.next_frame(shared.slot.spare());
+        let mut counts = shared.counts();
+        counts.discarded = discarded_before + source.discarded();
+        let Some(mut frame) = next? else { return Ok(()) };
+        frame.id = FrameId(first + frame.id.0);
+        counts.last_id = Some(frame.id);
+        counts.delivered += 1;
+        counts.last_frame_at = Some(around.clock.monotonic());
+        drop(counts);
+        shared.slot.publish(frame);
+    }
+}
+
+/// Reports a loss once, not at every attempt to open the camera again.
+fn note_loss(shared: &CaptureShared, error: &CameraError) {
+    let lost = CaptureState::Lost { error: error.to_string() };
+    let mut counts = shared.counts();
+    if counts.state != lost {
+        tracing::warn!(%error, "camera lost; trying again");
+        counts.state = lost;
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<CaptureShared>,
+    cancel: Cancel,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Capture {
+    /// Starts the thread `capture`. Settings that no source can meet are refused here; a camera
+    /// that is not there yet is waited for.
+    pub fn spawn(settings: CameraSettings, clock: Arc<dyn Clock>) -> Result<Self, CameraError> {
+        settings.check()?;
+        let refused = |what: &str, error: std::io::Error| CameraError::Settings(format!("{what}: {error}"));
+        let cancel = Cancel::new().map_err(|error| refused("eventfd", error))?;
+        let shared = Arc::new(CaptureShared::default());
+        let thread = std::thread::Builder::new().name("capture".into()).spawn({
+            let (shared, cancel) = (shared.clone(), cancel.clone());
+            move || {
+                run(
+                    &shared,
+                    &mut Surroundings {
+                        open: &mut || super::open_with(&settings, &cancel, clock.clone()),
+                        pause: &mut |time| cancel.wait(time),
+                        jitter: &mut random_fraction,
+                        clock: clock.as_ref(),
+                    },
+                );
+            }
+        });
+        let thread = Some(thread.map_err(|error| refused("thread `capture`", error))?);
+        Ok(Self { shared, cancel, thread })
+    }
+
+    /// Frames, counts and state.
+    pub fn shared(&self) -> &Arc<CaptureShared> {
+        &self.shared
+    }
+
+    /// Tells the thread to stop and waits for it, at most `patience`; `false` when it is stuck in
+    /// the driver, which then only the end of the process resolves.
+    pub fn stop(mut self, patience: Duration) -> bool {
+        self.cancel.cancel();
+        let Some(thread) = self.thread.take() else { return true };
+        let deadline = Instant::now() + patience;
+        while !thread.is_finished() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        thread.join().is_ok()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+/// Half when the system has no randomness: the wait is then merely not spread.
+fn random_fraction() -> f32 {
+    getrandom::u32().map_or(0.5, |number| number as f32 / u32::MAX as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::camera::Transport;
+    use crate::clock::{SimulatedClock, UnixMillis};
+    use crate::frame::{FrameSize, PixelFormat};
+
+    const SIZE: FrameSize = FrameSize { width: 16, height: 16 };
+
+    fn frame(id: u64, bytes: Vec<u8>) -> RawFrame {
+        let (captured_at, format) = (Monotonic::default(), PixelFormat::Grey);
+        RawFrame { id: FrameId(id), captured_at, format, size: SIZE, stride: 16, bytes }
+    }
+
+    #[test]
+    fn slot_gives_the_newest_frame_and_counts_the_lost_ones() {
+        let slot = LatestSlot::new();
+        (1..=3).for_each(|id| slot.publish(frame(id, vec![0])));
+        let Waited::Frame(newest) = slot.wait(Duration::ZERO) else { panic!("a frame is there") };
+        assert_eq!(newest.id, FrameId(3));
+        assert_eq!(slot.overwritten(), 2);
+        assert!(matches!(slot.wait(Duration::ZERO), Waited::TimedOut));
+    }
+
+    #[test]
+    fn slot_hands_overwritten_and_recycled_buffers_out_again() {
+        let slot = LatestSlot::new();
+        let (first, second) = (vec![7; 100], vec![8; 100]);
+        let addresses = [first.as_ptr(), second.as_ptr()];
+        slot.publish(frame(1, first));
+        slot.publish(frame(2, second));
+        let Waited::Frame(newest) = slot.wait(Duration::ZERO) else { panic!("a frame is there") };
+        slot.recycle(newest.bytes);
+        let spares = [slot.spare(), slot.spare()];
+        assert!(spares.iter().all(|buffer| buffer.is_empty() && addresses.contains(&buffer.as_ptr())));
+        assert_eq!(slot.spare().capacity(), 0);
+    }
+
+    #[test]
+    fn slot_gives_its_last_frame_after_closing() {
+        let slot = LatestSlot::new();
+        slot.publish(frame(1, vec![0]));
+        slot.close();
+        assert!(matches!(slot.wait(Duration::from_secs(60)), Waited::Frame(_)));
+        assert!(matches!(slot.wait(Duration::from_secs(60)), Waited::Closed));
+    }
+
+    #[test]
+    fn backoff_doubles_to_its_limit_and_forgets_after_a_lasting_stream() {
+        let mut backoff = Backoff::new();
+        let waits: Vec<u128> = (0..7).map(|_| backoff.next_wait(1.0).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3000, 3000]);
+        assert_eq!(backoff.next_wait(0.0).as_millis(), 1500);
+        backoff.stream_lasted(Duration::from_secs(2));
+        assert_eq!(backoff.next_wait(1.0).as_millis(), 3000);
+        backoff.stream_lasted(Duration::from_secs(3));
+        assert_eq!(backoff.next_wait(1.0).as_millis(), 100);
+    }
+
+    /// Delivers some frames, a second apart, then fails or ends.
+    struct Scripted {
+        frames: std::ops::Range<u64>,
+        ends: bool,
+        stream: StreamDescription,
+        clock: Arc<SimulatedClock>,
+    }
+
+    impl FrameSource for Scripted {
+        fn stream(&self) -> &StreamDescription {
+            &self.stream
+        }
+
+        fn next_frame(&mut self, buffer: Vec<u8>) -> Result<Option<RawFrame>, CameraError> {
+            let Some(id) = self.frames.next() else {
+                let device = "/dev/video9".into();
+                return if self.ends { Ok(None) } else { Err(CameraError::Silent { device, waited_ms: 1 }) };
+            };
+            self.clock.advance(Duration::from_secs(1));
+            Ok(Some(frame(id, buffer)))
+        }
+
+        fn discarded(&self) -> u64 {
+            1
+        }
+    }
+
+    /// Runs streams of these lengths, the last of which ends; gives the pauses between them.
+    fn run_streams(lengths: &[Option<u64>]) -> (CaptureShared, Vec<u128>) {
+        let clock = Arc::new(SimulatedClock::new(UnixMillis(0)));
+        let (shared, mut pauses, mut next) = (CaptureShared::default(), vec![], 0);
+        run(
+            &shared,
+            &mut Surroundings {
+                open: &mut || {
+                    let Some(Some(frames)) = lengths.get(next).copied() else {
+                        next += 1;
+                        return Err(CameraError::NoneFound { tried: "nothing".into() });
+                    };
+                    next += 1;
+                    let stream = StreamDescription {
+                        label: "scripted".into(),
+                        format: PixelFormat::Grey,
+                        size: SIZE,
+                        rate_hz: None,
+                        transport: Transport::Recording,
+                    };
+                    let (ends, clock) = (next == lengths.len(), clock.clone());
+                    Ok(Box::new(Scripted { frames: 0..frames, ends, stream, clock }))
+                },
+                pause: &mut |time| {
+                    pauses.push(time.as_millis());
+                    if pauses.len() < 10 { Woken::TimedOut } else { Woken::Cancelled }
+                },
+                jitter: &mut || 1.0,
+                clock: clock.as_ref(),
+            },
+        );
+        (shared, pauses)
+    }
+
+    #[test]
+    fn any_error_builds_a_new_stream() {
+        let (shared, pauses) = run_streams(&[Some(1), None, Some(4), Some(2)]);
+        assert_eq!(pauses, [100, 200, 100]);
+        let stats = shared.stats();
+        assert_eq!((stats.delivered, stats.rebuilds, stats.discarded), (7, 2, 3));
+        assert_eq!(stats.overwritten, 6);
+        assert_eq!(stats.last_id, Some(FrameId(6)));
+        assert_eq!(stats.state, CaptureState::Ended);
+    }
+
+    #[test]
+    fn a_camera_that_never_appears_is_tried_until_told_to_stop() {
+        let (shared, pauses) = run_streams(&[]);
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3000, 3000, 3000, 3000, 3000]);
+        assert_eq!(shared.stats().state, CaptureState::Stopped);
+        assert!(matches!(shared.slot().wait(Duration::from_secs(60)), Waited::Closed));
+    }
+}

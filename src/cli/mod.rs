@@ -1,0 +1,189 @@
+//! Commands, flags and exit codes.
+
+mod config;
+mod enrol;
+mod eval;
+mod identify;
+mod output;
+mod run;
+mod selftest;
+mod subjects;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory, Parser, Subcommand};
+use limen::clock::SystemClock;
+use limen::config::{Config, ConfigError, Layers, LogFormat};
+use limen::gallery::GalleryStore;
+use limen::install;
+use limen::models::{ModelSet, Thresholds};
+use limen::recognise::Perception;
+use limen::vault::{RootKey, StateFolder, credentials_directory};
+
+use output::Output;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; for `identify` and `verify`: a match
+  1  failed; the message says what and what to do
+  2  the command line or the configuration is wrong
+  3  done, and the answer is no: nobody matched, or nothing usable was found";
+
+/// Local face recognition for a mounted door or kiosk camera.
+#[derive(Parser)]
+#[command(name = "limen", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Arguments {
+    /// Configuration file; without it /etc/limen/limen.toml, if there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the gallery and its key; as state.folder in the configuration
+    #[arg(long, global = true, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// Print JSON, one value a line, instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Recognise faces in front of the camera; prints one line for each event
+    Run(run::RunArguments),
+    /// Make templates of a subject from pictures
+    Enrol(enrol::EnrolArguments),
+    /// Say who is in a picture (1:N)
+    Identify(identify::IdentifyArguments),
+    /// Say whether two pictures, or a picture and a subject, are the same person (1:1)
+    Verify(identify::VerifyArguments),
+    /// List and change who is enrolled
+    Subjects(subjects::SubjectsArguments),
+    /// Measure accuracy on photographs with lists of what to compare
+    Eval(eval::EvalArguments),
+    /// Check models, runtime and recognition with a known face
+    Selftest,
+    /// List the cameras that could be used
+    Cameras,
+    /// Check, show or print the configuration
+    Config(config::ConfigArguments),
+    /// Print completions for a shell
+    #[command(after_help = "Example: limen completions bash > /etc/bash_completion.d/limen")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Yes,
+    No,
+}
+
+/// What every command gets.
+struct Context {
+    config: Config,
+    output: Output,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    match dispatch(arguments, output.clone()) {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(3),
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            let wrong_input = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if wrong_input { 2 } else { 1 })
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
+    if let Command::Completions { shell } = arguments.command {
+        clap_complete::generate(shell, &mut Arguments::command(), "limen", &mut std::io::stdout());
+        return Ok(Answer::Yes);
+    }
+    if let Command::Config(config::ConfigArguments { action: config::ConfigAction::Template }) =
+        arguments.command
+    {
+        return config::template(&output);
+    }
+    let mut layers = Layers::new().file(arguments.config.as_deref()).environment(std::env::vars_os());
+    if let Some(folder) = &arguments.state {
+        layers = layers.flag("--state", "state.folder", &folder.to_string_lossy());
+    }
+    if let Command::Run(run) = &arguments.command {
+        layers = run.settings(layers);
+    }
+    let context = Context { config: layers.build()?, output };
+    start_log(&context.config);
+    match arguments.command {
+        Command::Run(run) => run::run(context, &run),
+        Command::Enrol(enrol) => enrol::enrol(&context, &enrol),
+        Command::Identify(identify) => identify::identify(&context, &identify),
+        Command::Verify(verify) => identify::verify(&context, &verify),
+        Command::Subjects(subjects) => subjects::subjects(&context, subjects),
+        Command::Eval(eval) => eval::eval(&context, &eval),
+        Command::Selftest => selftest::selftest(&context),
+        Command::Cameras => run::cameras(&context),
+        Command::Config(config) => config::show(&context, &config),
+        Command::Completions { .. } => unreachable!("handled above"),
+    }
+}
+
+/// Log messages go to standard error; results go to standard output.
+fn start_log(config: &Config) {
+    use std::io::IsTerminal;
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(config.log.level.as_str()))
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .with_target(false);
+    let json = match config.log.format {
+        LogFormat::Auto => !terminal && std::env::var_os("JOURNAL_STREAM").is_some(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    // Fails only when a log was started before, which nothing here does.
+    let _ = if json { builder.json().try_init() } else { builder.without_time().try_init() };
+}
+
+impl Context {
+    fn models(&self) -> Result<ModelSet> {
+        Ok(ModelSet::load(&install::models_folder(&self.config))?)
+    }
+
+    fn perception(&self, models: &ModelSet) -> Result<Perception> {
+        let runtime = models.runtime(&install::litert_library(&self.config))?;
+        Ok(Perception::new(models, &runtime, &self.config)?)
+    }
+
+    /// The model's thresholds with those of the configuration in their place.
+    fn thresholds(&self, models: &ModelSet) -> Result<Thresholds> {
+        Ok(self.config.thresholds(&models.manifest.embedder.thresholds)?)
+    }
+
+    fn store(&self) -> Result<GalleryStore> {
+        open_store(&self.config.state.folder, &self.output)
+    }
+}
+
+fn open_store(folder: &std::path::Path, output: &Output) -> Result<GalleryStore> {
+    let state = StateFolder::open_or_create(folder)
+        .with_context(|| format!("opening the state folder {}", folder.display()))?;
+    let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
+    if let limen::vault::KeySource::File { created: true, .. } = &source
+        && let Some(warning) = source.warning()
+    {
+        output.note(&warning);
+    }
+    Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
+}

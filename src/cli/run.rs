@@ -1,0 +1,212 @@
+//! `limen run` and `limen cameras`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use limen::camera::DeviceInfo;
+use limen::config::Layers;
+use limen::daemon::{LookSlot, Parts, Report, run as run_daemon};
+use limen::draw::{Annotation, Tone, annotate};
+use limen::recogniser::{Look, SeenLabel};
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::enrol::enrol_scene;
+use super::identify::write_png;
+use super::output::Colour;
+use super::{Answer, Context};
+
+/// How often the picture of `--picture` is written.
+const PICTURE_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  limen run --demo                        recognise people in a built-in moving scene
+  limen run --source /dev/video0          a camera
+  limen run --source replay:visit.avi --once --json
+  limen run --picture last.png            see what the camera sees, twice a second
+
+SIGTERM or Ctrl-C ends it in order, a second one at once.")]
+pub(super) struct RunArguments {
+    /// Where frames come from; as camera.source in the configuration
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Use a gallery of its own, gone afterwards, in which some people of the built-in scene are
+    /// enrolled; without --source also show that scene
+    #[arg(long)]
+    demo: bool,
+    /// End with the recording instead of starting it again
+    #[arg(long)]
+    once: bool,
+    /// End after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
+    /// Keep writing the newest frame with boxes and names to this PNG
+    #[arg(long, value_name = "FILE.png")]
+    picture: Option<PathBuf>,
+}
+
+impl RunArguments {
+    /// The flags that stand for settings.
+    pub(super) fn settings(&self, mut layers: Layers) -> Layers {
+        match &self.source {
+            Some(source) => layers = layers.flag("--source", "camera.source", source),
+            None if self.demo => layers = layers.flag("--demo", "camera.source", "scene"),
+            None => {}
+        }
+        if self.once {
+            layers = layers.flag("--once", "camera.loop", "false");
+        }
+        layers
+    }
+}
+
+pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> {
+    let start = Instant::now();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag unset and sets it, the second one ends.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let models = context.models()?;
+    let thresholds = context.thresholds(&models)?;
+    let mut perception = context.perception(&models)?;
+    let Context { config, output } = context;
+    // Removed with everything in it when this function returns.
+    let demo_folder =
+        arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
+    let folder = demo_folder.as_ref().map_or(config.state.folder.as_path(), |folder| folder.path());
+    let mut store = super::open_store(folder, &output)?;
+    if arguments.demo {
+        enrol_scene(&mut store, &mut perception, &thresholds, &output)?;
+    }
+
+    let looks: Option<LookSlot> = arguments.picture.as_ref().map(|_| LookSlot::default());
+    let painter = arguments.picture.clone().zip(looks.clone()).map(|(path, looks)| {
+        let stop = Arc::clone(&stop);
+        std::thread::Builder::new().name("picture".into()).spawn(move || paint(&path, &looks, &stop))
+    });
+    let painter = painter.transpose().context("starting the thread picture")?;
+    if let Some(seconds) = arguments.seconds {
+        let stop = Arc::clone(&stop);
+        let end = start + Duration::from_secs(seconds.into());
+        std::thread::Builder::new().name("timer".into()).spawn(move || {
+            while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            stop.store(true, Ordering::Relaxed);
+        })?;
+    }
+
+    let mut printed = Ok(());
+    let parts = Parts { config, models, perception, store, looks };
+    let summary = run_daemon(parts, &stop, |report| {
+        let result = match report {
+            Report::Streaming(stream) if output.is_json() => {
+                output.result(&json!({ "event": "streaming", "stream": stream }), String::new)
+            }
+            Report::CameraLost { error } if output.is_json() => {
+                output.result(&json!({ "event": "camera_lost", "error": error }), String::new)
+            }
+            // The log has said so.
+            Report::Streaming(_) | Report::CameraLost { .. } => Ok(()),
+            Report::Event(event) => output.result(&event, || {
+                use limen::event::Outcome;
+                let colour = match event.outcome {
+                    Outcome::Identified { .. } => Colour::Green,
+                    Outcome::Unknown { .. } => Colour::Yellow,
+                    Outcome::Ended { .. } => Colour::Grey,
+                };
+                let seconds = start.elapsed().as_secs_f32();
+                format!("{seconds:7.2}  {}", output.coloured(colour, &event.line()))
+            }),
+        };
+        // Whoever read our output is gone: end in order, then say so.
+        if let Err(error) = result {
+            stop.store(true, Ordering::Relaxed);
+            printed = Err(error);
+        }
+    });
+    stop.store(true, Ordering::Relaxed);
+    if let Some(painter) = painter {
+        painter.join().map_err(|_| anyhow::anyhow!("the thread picture panicked"))??;
+    }
+    let summary = summary?;
+    printed?;
+    output.result(&json!({ "event": "stopped", "summary": summary }), || {
+        let (capture, recogniser) = (&summary.capture, &summary.recogniser);
+        format!(
+            "stopped after {:.1} s: {} frames, {} looked at, {} embeddings, {} overwritten, {} discarded",
+            start.elapsed().as_secs_f32(),
+            capture.delivered,
+            recogniser.looks,
+            recogniser.probes,
+            capture.overwritten,
+            capture.discarded
+        )
+    })?;
+    Ok(Answer::Yes)
+}
+
+/// The thread `picture`: writes the newest look, unless there is none since the last time.
+fn paint(path: &std::path::Path, looks: &LookSlot, stop: &AtomicBool) -> Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let look = looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(look) = look {
+            write_png(&painted(look), path)?;
+        }
+        std::thread::sleep(PICTURE_INTERVAL);
+    }
+    Ok(())
+}
+
+fn painted(look: Look) -> limen::frame::RgbImage {
+    let Look { mut picture, faces } = look;
+    let annotations: Vec<_> = faces
+        .into_iter()
+        .map(|face| {
+            let (title, tone) = match &face.label {
+                SeenLabel::Name(name) => (name.clone(), Tone::Match),
+                SeenLabel::Unknown => ("unknown".to_owned(), Tone::NoMatch),
+                SeenLabel::Undecided(Some(reason)) => (reason.to_string(), Tone::Inconclusive),
+                SeenLabel::Undecided(None) => ("looking".to_owned(), Tone::Inconclusive),
+            };
+            let points = face.detection.keypoints.to_vec();
+            Annotation { bbox: face.detection.bbox, points, title, detail: String::new(), tone }
+        })
+        .collect();
+    annotate(&mut picture, &annotations);
+    picture
+}
+
+pub(super) fn cameras(context: &Context) -> Result<Answer> {
+    let devices = limen::camera::list_devices();
+    context.output.result(&json!({ "cameras": devices }), || match devices.as_slice() {
+        [] => "no camera was found; `limen run --source scene` needs none".to_owned(),
+        all => all.iter().map(|device| line(device)).collect::<Vec<_>>().join("\n"),
+    })?;
+    Ok(if devices.is_empty() { Answer::No } else { Answer::Yes })
+}
+
+fn line(device: &DeviceInfo) -> String {
+    let path = device.path.display();
+    if let Some(problem) = &device.problem {
+        return format!("{path}: not usable: {problem}");
+    }
+    let formats: Vec<_> = device
+        .formats
+        .iter()
+        .map(|format| {
+            let sizes: Vec<_> = format.sizes.iter().map(ToString::to_string).collect();
+            let known = if format.format.is_some() { "" } else { " (not understood)" };
+            format!("  {}{known}: {}", format.fourcc, sizes.join(", "))
+        })
+        .collect();
+    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, formats.join("\n"))
+}

@@ -1,0 +1,208 @@
+//! `limen subjects`.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use limen::clock::{Clock, SystemClock, UnixMillis};
+use limen::gallery::{EnrolledSubject, GalleryStore, SubjectName};
+use serde_json::{Value, json};
+
+use super::{Answer, Context};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  limen subjects list
+  limen subjects show \"Ada Lovelace\"
+  limen subjects expire \"Window cleaner\" --days 1
+  limen subjects remove --yes \"Ada Lovelace\"")]
+pub(super) struct SubjectsArguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List everybody enrolled
+    List,
+    /// Show one subject's templates and their quality
+    Show {
+        /// The subject's name
+        name: String,
+    },
+    /// Give a subject another name
+    Rename {
+        /// The present name
+        name: String,
+        /// The new name
+        new_name: String,
+    },
+    /// Stop recognising a subject after some time
+    Expire {
+        /// The subject's name
+        name: String,
+        /// Days from now
+        #[arg(long, required_unless_present = "never", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: Option<u32>,
+        /// Never expire
+        #[arg(long, conflicts_with = "days")]
+        never: bool,
+    },
+    /// Erase a subject with all templates
+    Remove {
+        /// The subject's name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Result<Answer> {
+    let output = &context.output;
+    let mut store = context.store()?;
+    match arguments.action {
+        Action::List => {
+            let subjects = store.subjects()?;
+            let value: Vec<_> = subjects.iter().map(as_json).collect();
+            output.result(&json!({ "subjects": value }), || match subjects.as_slice() {
+                [] => "nobody is enrolled; `limen enrol NAME PICTURE…` enrols somebody".to_owned(),
+                all => all.iter().map(as_line).collect::<Vec<_>>().join("\n"),
+            })?;
+        }
+        Action::Show { name } => {
+            let subject = find(&store, &name)?;
+            let samples = store.samples_of(subject.id)?;
+            let mut value = as_json(&subject);
+            let templates: Vec<_> = samples
+                .iter()
+                .map(|sample| {
+                    json!({
+                        "template": sample.template,
+                        "embedding_space": sample.space,
+                        "enrolled_at": sample.enrolled_at,
+                        "quality": sample.quality.score,
+                        "eye_distance_px": sample.quality.eye_distance_px,
+                        "sharpness": sample.quality.sharpness,
+                        "yaw_deg": sample.quality.yaw_deg,
+                        "pitch_deg": sample.quality.pitch_deg,
+                        "roll_deg": sample.quality.roll_deg,
+                    })
+                })
+                .collect();
+            value["samples"] = templates.into();
+            output.result(&value, || {
+                let mut lines = vec![as_line(&subject)];
+                lines.extend(samples.iter().map(|sample| {
+                    let quality = &sample.quality;
+                    format!(
+                        "  template {}: quality {}, {:.0} px between the eyes, yaw {:.0}, pitch {:.0}",
+                        sample.template,
+                        quality.score,
+                        quality.eye_distance_px,
+                        quality.yaw_deg,
+                        quality.pitch_deg
+                    )
+                }));
+                lines.join("\n")
+            })?;
+        }
+        Action::Rename { name, new_name } => {
+            let subject = find(&store, &name)?;
+            let new_name = SubjectName::new(&new_name)?;
+            store.rename(subject.id, &new_name)?;
+            output
+                .result(&json!({ "renamed": subject.id.to_string(), "name": new_name.as_str() }), || {
+                    format!("{} is now {}", subject.name.as_str(), new_name.as_str())
+                })?;
+        }
+        Action::Expire { name, days, never: _ } => {
+            let subject = find(&store, &name)?;
+            let after = |days: u32| Duration::from_secs(u64::from(days) * 86_400).as_millis() as i64;
+            let at = days.map(|days| UnixMillis(SystemClock.wall().0 + after(days)));
+            store.set_expiry(subject.id, at)?;
+            output.result(
+                &json!({ "subject": subject.id.to_string(), "expires_at": at }),
+                || match days {
+                    Some(days) => format!("{} is recognised for {days} more days", subject.name.as_str()),
+                    None => format!("{} does not expire", subject.name.as_str()),
+                },
+            )?;
+        }
+        Action::Remove { name, yes } => {
+            let subject = find(&store, &name)?;
+            if !yes && !confirmed(&format!("Erase {} with all templates?", subject.name.as_str()))? {
+                output.note("nothing was erased");
+                return Ok(Answer::No);
+            }
+            let receipt = store.remove(subject.id)?;
+            output.result(
+                &json!({
+                    "subjects": receipt.subjects, "samples": receipt.samples,
+                    "templates": receipt.templates, "log_emptied": receipt.log_emptied,
+                }),
+                || {
+                    format!(
+                        "erased {}: {} templates, {} samples",
+                        subject.name.as_str(),
+                        receipt.templates,
+                        receipt.samples
+                    )
+                },
+            )?;
+            if !receipt.log_emptied {
+                output.warning("another process is reading the database; the erased rows leave its log when that process lets go");
+            }
+        }
+    }
+    Ok(Answer::Yes)
+}
+
+fn find(store: &GalleryStore, name: &str) -> Result<EnrolledSubject> {
+    let name = SubjectName::new(name)?;
+    match store.subject_named(&name)? {
+        Some(subject) => Ok(subject),
+        None => bail!("nobody is enrolled as {}; `limen subjects list` shows who is", name.as_str()),
+    }
+}
+
+fn confirmed(question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("there is no terminal to ask on; pass --yes to erase without being asked");
+    }
+    let mut err = std::io::stderr().lock();
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn as_json(subject: &EnrolledSubject) -> Value {
+    json!({
+        "id": subject.id.to_string(),
+        "name": subject.name.as_str(),
+        "templates": subject.templates,
+        "created_at": subject.created_at,
+        "updated_at": subject.updated_at,
+        "expires_at": subject.expires_at,
+    })
+}
+
+fn as_line(subject: &EnrolledSubject) -> String {
+    let plural = if subject.templates == 1 { "" } else { "s" };
+    let expiry = match subject.expires_at {
+        None => String::new(),
+        Some(at) => {
+            let hours = (at.0 - SystemClock.wall().0) as f64 / 3.6e6;
+            if hours <= 0.0 {
+                ", expired".to_owned()
+            } else {
+                format!(", expires in {:.1} days", hours / 24.0)
+            }
+        }
+    };
+    format!("{}: {} template{plural}{expiry}", subject.name.as_str(), subject.templates)
+}

@@ -1,0 +1,201 @@
+//! What a visit becomes for everybody outside: one event when somebody is identified or found
+//! unknown, one when they have left. Serialises to one JSON object a line.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::clock::UnixMillis;
+use crate::gallery::{SubjectId, SubjectName};
+use crate::score::ComparisonScore;
+use crate::track::TrackId;
+
+/// One event about one track. Holds names: it is printed or published only where an operator asked
+/// for that, never logged.
+#[derive(Clone, Serialize)]
+pub struct IdentityEvent {
+    /// Running number within one run of the program.
+    pub id: u64,
+    /// Which face.
+    pub track: TrackId,
+    /// When the decisive frame was captured.
+    pub captured_at: UnixMillis,
+    /// From capturing that frame to this event.
+    pub latency_ms: f32,
+    /// Looks taken at the face so far.
+    pub looks: u32,
+    /// Embeddings searched so far.
+    pub probes: u32,
+    /// What happened.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What happened.
+#[derive(Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The visitor is this subject.
+    Identified {
+        /// Who.
+        subject: SubjectId,
+        /// Under which name.
+        #[serde(serialize_with = "written_out")]
+        name: SubjectName,
+        /// Comparison score of the decisive probe.
+        score: ComparisonScore,
+        /// Lead over the second subject; absent when nobody else is enrolled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        margin: Option<f32>,
+    },
+    /// The visitor is nobody enrolled.
+    Unknown {
+        /// Score of the best candidate, below the threshold; absent for an empty gallery.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        best_score: Option<ComparisonScore>,
+    },
+    /// The visitor has left.
+    Ended {
+        /// How long the face was in view.
+        seen_ms: u64,
+        /// The verdict at the end: `identified`, `unknown` or `undecided`.
+        verdict: EndVerdict,
+        /// The name, where the verdict is `identified`.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written_out_if_any")]
+        name: Option<SubjectName>,
+        /// How often each reason kept a look from being conclusive.
+        inconclusive: BTreeMap<&'static str, u32>,
+    },
+}
+
+// A name has no serialisation of its own, so that none gets out by accident; an event is where it
+// is meant to.
+fn written_out<S: Serializer>(name: &SubjectName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name.as_str())
+}
+
+fn written_out_if_any<S: Serializer>(name: &Option<SubjectName>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_ref().map(SubjectName::as_str).serialize(serializer)
+}
+
+/// How a visit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndVerdict {
+    /// A subject was named.
+    Identified,
+    /// Nobody enrolled.
+    Unknown,
+    /// No probe or too few were conclusive.
+    Undecided,
+}
+
+impl std::fmt::Debug for IdentityEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.outcome {
+            Outcome::Identified { .. } => "identified",
+            Outcome::Unknown { .. } => "unknown",
+            Outcome::Ended { .. } => "ended",
+        };
+        write!(f, "IdentityEvent {{ id: {}, track: {}, {kind} }}", self.id, self.track.0)
+    }
+}
+
+impl IdentityEvent {
+    /// One line for a person to read.
+    pub fn line(&self) -> String {
+        let track = self.track.0;
+        match &self.outcome {
+            Outcome::Identified { name, score, margin, .. } => {
+                let lead = margin.map_or_else(String::new, |margin| format!(", lead {margin:.2}"));
+                let name = name.as_str();
+                format!(
+                    "identified  {name}  (score {score}{lead}; {} looks, {:.0} ms after capture)  track {track}",
+                    self.looks, self.latency_ms
+                )
+            }
+            Outcome::Unknown { best_score } => {
+                let best = best_score.map_or_else(
+                    || "nobody is enrolled".to_owned(),
+                    |score| format!("best score {score}, below the threshold"),
+                );
+                format!("unknown     ({best}; {} looks)  track {track}", self.looks)
+            }
+            Outcome::Ended { seen_ms, verdict, name, inconclusive } => {
+                let seconds = *seen_ms as f32 / 1000.0;
+                let who = match (verdict, name) {
+                    (EndVerdict::Identified, Some(name)) => name.as_str().to_owned(),
+                    (EndVerdict::Identified, None) => "a subject removed meanwhile".to_owned(),
+                    (EndVerdict::Unknown, _) => "unknown".to_owned(),
+                    (EndVerdict::Undecided, _) => match inconclusive.iter().max_by_key(|(_, n)| **n) {
+                        Some((reason, count)) => {
+                            format!(
+                                "not recognised: {} ({count} of {} looks)",
+                                reason.replace('_', " "),
+                                self.looks
+                            )
+                        }
+                        None => "not recognised: too few looks".to_owned(),
+                    },
+                };
+                format!("left        {who}, {seconds:.1} s in view  track {track}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(outcome: Outcome) -> IdentityEvent {
+        IdentityEvent {
+            id: 7,
+            track: TrackId(3),
+            captured_at: UnixMillis(1_000),
+            latency_ms: 41.5,
+            looks: 9,
+            probes: 2,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn json_names_the_event_and_its_fields() {
+        let identified = event(Outcome::Identified {
+            subject: SubjectId::from_bytes([1; 16]),
+            name: SubjectName::new("Ada").unwrap(),
+            score: ComparisonScore::new(0.7),
+            margin: None,
+        });
+        let json = serde_json::to_value(&identified).unwrap();
+        assert_eq!(json["event"], "identified");
+        assert_eq!(json["name"], "Ada");
+        assert_eq!(json["track"], 3);
+        assert!(json.get("margin").is_none());
+    }
+
+    #[test]
+    fn debug_output_holds_no_name() {
+        let identified = event(Outcome::Ended {
+            seen_ms: 10,
+            verdict: EndVerdict::Identified,
+            name: Some(SubjectName::new("Ada").unwrap()),
+            inconclusive: BTreeMap::new(),
+        });
+        assert!(!format!("{identified:?}").contains("Ada"));
+        assert!(identified.line().contains("Ada"));
+    }
+
+    #[test]
+    fn undecided_visit_says_what_was_in_the_way() {
+        let inconclusive = BTreeMap::from([("too_far", 7), ("blurred", 1)]);
+        let left = event(Outcome::Ended {
+            seen_ms: 2_400,
+            verdict: EndVerdict::Undecided,
+            name: None,
+            inconclusive,
+        });
+        assert_eq!(left.line(), "left        not recognised: too far (7 of 9 looks), 2.4 s in view  track 3");
+    }
+}

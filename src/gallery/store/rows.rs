@@ -1,0 +1,244 @@
+//! The statements: rows in, rows out. What is a transaction is the store's business.
+
+use rusqlite::{Connection, Row, Transaction, params};
+use zeroize::Zeroizing;
+
+use crate::clock::UnixMillis;
+use crate::embedding::{Embedding, EmbeddingSpaceId};
+use crate::gallery::records::{
+    EnrolledSubject, NewSample, SampleOrigin, SampleQuality, SampleRecord, SubjectId, SubjectName, TemplateId,
+};
+use crate::gallery::snapshot::{GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError};
+use crate::score::QualityScore;
+
+use super::GalleryError;
+
+/// What ends a write without being SQLite's fault.
+#[derive(Clone, Debug)]
+pub(super) enum Refusal {
+    SubjectUnknown,
+    TemplateUnknown,
+    NameTaken,
+    OtherDimensions { space: EmbeddingSpaceId, expected: usize, found: usize },
+}
+
+impl From<Refusal> for GalleryError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::SubjectUnknown => Self::SubjectUnknown,
+            Refusal::TemplateUnknown => Self::TemplateUnknown,
+            Refusal::NameTaken => Self::NameTaken,
+            Refusal::OtherDimensions { space, expected, found } => {
+                Self::OtherDimensions { space, expected, found }
+            }
+        }
+    }
+}
+
+pub(super) enum WriteError {
+    Sqlite(rusqlite::Error),
+    Refused(Refusal),
+    NoRandomness(getrandom::Error),
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Refusal> for WriteError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+pub(super) enum LoadError {
+    Sqlite(rusqlite::Error),
+    Damaged(String),
+}
+
+impl From<rusqlite::Error> for LoadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+pub(super) fn insert_subject(
+    transaction: &Transaction<'_>,
+    name: &SubjectName,
+    now: UnixMillis,
+) -> Result<SubjectId, WriteError> {
+    let key = Zeroizing::new(name.key());
+    let taken =
+        transaction.prepare_cached("select 1 from subject where name_key = ?1")?.exists([key.as_str()])?;
+    if taken {
+        return Err(Refusal::NameTaken.into());
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(WriteError::NoRandomness)?;
+    transaction
+        .prepare_cached(
+            "insert into subject (id, name, name_key, created_at, updated_at) values (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .execute(params![id, name.as_str(), key.as_str(), now.0])?;
+    Ok(SubjectId::from_bytes(id))
+}
+
+pub(super) fn insert_sample(
+    transaction: &Transaction<'_>,
+    subject: SubjectId,
+    sample: &NewSample,
+    now: UnixMillis,
+) -> Result<TemplateId, WriteError> {
+    let NewSample { origin, quality, embedding } = sample;
+    let space = embedding.space();
+    let found = embedding.values().len();
+    transaction
+        .prepare_cached(
+            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
+        )?
+        .execute(params![space.as_str(), found as u64])?;
+    let expected: u64 = transaction
+        .prepare_cached("select dimensions from embedding_space where name = ?1")?
+        .query_row([space.as_str()], |row| row.get(0))?;
+    let expected = expected as usize;
+    if expected != found {
+        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
+    }
+    transaction
+        .prepare_cached(
+            "insert into sample (subject, origin, quality, eye_distance_px, sharpness,
+                                 yaw_deg, pitch_deg, roll_deg, enrolled_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            subject.as_bytes(),
+            origin.as_str(),
+            quality.score.get(),
+            quality.eye_distance_px,
+            quality.sharpness,
+            quality.yaw_deg,
+            quality.pitch_deg,
+            quality.roll_deg,
+            now.0
+        ])?;
+    let sample = transaction.last_insert_rowid();
+    let bytes: Zeroizing<Vec<u8>> =
+        Zeroizing::new(embedding.values().iter().flat_map(|v| v.to_le_bytes()).collect());
+    transaction
+        .prepare_cached(
+            "insert into template (sample, subject, embedding_space, dimensions, embedding, enrolled_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            sample,
+            subject.as_bytes(),
+            space.as_str(),
+            found as u64,
+            bytes.as_slice(),
+            now.0
+        ])?;
+    Ok(TemplateId(transaction.last_insert_rowid()))
+}
+
+/// Marks a subject as changed; an error if there is none. A wall clock that was set back must not
+/// make it older than it is.
+pub(super) fn touch(transaction: &Transaction<'_>, id: SubjectId, now: UnixMillis) -> Result<(), WriteError> {
+    let changed = transaction
+        .prepare_cached("update subject set updated_at = max(created_at, ?2) where id = ?1")?
+        .execute(params![id.as_bytes(), now.0])?;
+    if changed == 0 { Err(Refusal::SubjectUnknown.into()) } else { Ok(()) }
+}
+
+pub(super) const SELECT_SUBJECT: &str =
+    "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at,
+    (select count(*) from template t where t.subject = s.id) from subject s";
+
+pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
+    Ok(EnrolledSubject {
+        id: SubjectId::from_bytes(row.get(0)?),
+        name: read_name(row, 1)?,
+        notes: row.get(2)?,
+        created_at: UnixMillis(row.get(3)?),
+        updated_at: UnixMillis(row.get(4)?),
+        expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
+        templates: row.get(6)?,
+    })
+}
+
+fn read_name(row: &Row<'_>, column: usize) -> rusqlite::Result<SubjectName> {
+    SubjectName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+pub(super) fn read_sample(row: &Row<'_>) -> rusqlite::Result<SampleRecord> {
+    let origin = SampleOrigin::parse(row.get_ref(2)?.as_str()?);
+    Ok(SampleRecord {
+        template: TemplateId(row.get(0)?),
+        space: row.get(1)?,
+        origin: origin.ok_or_else(|| {
+            rusqlite::Error::InvalidColumnType(2, "origin".into(), rusqlite::types::Type::Text)
+        })?,
+        quality: SampleQuality {
+            score: QualityScore::new(row.get(3)?),
+            eye_distance_px: row.get(4)?,
+            sharpness: row.get(5)?,
+            yaw_deg: row.get(6)?,
+            pitch_deg: row.get(7)?,
+            roll_deg: row.get(8)?,
+        },
+        enrolled_at: UnixMillis(row.get(9)?),
+    })
+}
+
+pub(super) fn read_snapshot(
+    db: &Connection,
+    space: &EmbeddingSpaceId,
+    now: UnixMillis,
+) -> Result<GallerySnapshot, LoadError> {
+    let mut builder = SnapshotBuilder::new(space.clone());
+    let damaged = |error: SnapshotError| LoadError::Damaged(error.to_string());
+    let mut query =
+        db.prepare_cached("select id, name from subject where expires_at is null or expires_at > ?1")?;
+    let mut rows = query.query([now.0])?;
+    while let Some(row) = rows.next()? {
+        let id = SubjectId::from_bytes(row.get(0)?);
+        builder.subject(GallerySubject { id, name: read_name(row, 1)? }).map_err(damaged)?;
+    }
+    // One pass in the order of the table, so that each page is decrypted once; whose subject has
+    // expired is told by the subject's absence, not by a join for every row.
+    let mut query = db.prepare_cached(
+        "select id, subject, embedding_space, embedding from template not indexed order by id",
+    )?;
+    let mut rows = query.query([])?;
+    let (mut other_space, mut expired) = (0, 0);
+    while let Some(row) = rows.next()? {
+        let id = TemplateId(row.get(0)?);
+        let subject = SubjectId::from_bytes(row.get(1)?);
+        if row.get_ref(2)?.as_str() != Ok(space.as_str()) {
+            other_space += 1;
+        } else if !builder.knows(subject) {
+            expired += 1;
+        } else {
+            let embedding = row.get_ref(3)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
+            let embedding =
+                embedding.ok_or_else(|| LoadError::Damaged(format!("template {id} is not an embedding")))?;
+            builder.template(id, subject, &embedding).map_err(damaged)?;
+        }
+    }
+    let next_expiry: Option<i64> = db
+        .prepare_cached("select min(expires_at) from subject where expires_at > ?1")?
+        .query_row([now.0], |row| row.get(0))?;
+    Ok(builder.finish(other_space, expired, next_expiry.map(UnixMillis)))
+}
+
+/// The embedding in a blob, or nothing if it is none.
+pub(super) fn decode(bytes: &[u8], space: &EmbeddingSpaceId) -> Option<Embedding> {
+    let (values, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return None;
+    }
+    Embedding::from_unit(values.iter().map(|v| f32::from_le_bytes(*v)).collect(), space.clone()).ok()
+}

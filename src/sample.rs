@@ -1,0 +1,120 @@
+//! From a still picture to a sample that can be enrolled or compared. Runs on the thread that owns
+//! the [`Perception`].
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::decode::{DecodeError, still};
+use crate::embedding::Embedding;
+use crate::frame::RgbImage;
+use crate::gallery::SampleQuality;
+use crate::picture::Picture;
+use crate::quality::{Quality, Unusable};
+use crate::recognise::{FaceSample, FaceShape, Perception, PerceptionError};
+use crate::score::QualityScore;
+
+/// Which face of a picture is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaceChoice {
+    /// There must be exactly one.
+    Only,
+    /// The one with the largest box.
+    Largest,
+}
+
+/// Why a picture gives no sample.
+#[derive(Debug, Error)]
+pub enum SampleError {
+    /// It is no picture.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// Nobody in it.
+    #[error(
+        "no face was found; use a picture in which the face is upright and at least a tenth as wide as the picture"
+    )]
+    NoFace,
+    /// Several people in it.
+    #[error("{count} faces were found; crop the picture to one, or choose the largest face")]
+    SeveralFaces {
+        /// How many.
+        count: usize,
+    },
+    /// The face breaks one of the configured limits.
+    #[error("the face is {0}")]
+    Unusable(Unusable),
+    /// The face breaks no single limit but is poor all in all.
+    #[error("the face's quality score is {found}, below {minimum}")]
+    PoorQuality {
+        /// Measured.
+        found: QualityScore,
+        /// Wanted.
+        minimum: QualityScore,
+    },
+    /// The networks failed.
+    #[error(transparent)]
+    Perception(#[from] PerceptionError),
+}
+
+/// One face of a still picture, with its embedding.
+#[derive(Debug)]
+pub struct Sample {
+    /// The face.
+    pub shape: FaceShape,
+    /// Its embedding.
+    pub embedding: Embedding,
+}
+
+impl Sample {
+    /// Decodes `bytes` and takes the face that `choice` means. It must be usable and reach
+    /// `minimum` quality.
+    pub fn take(
+        perception: &mut Perception,
+        bytes: &[u8],
+        choice: FaceChoice,
+        minimum: QualityScore,
+    ) -> Result<Self, SampleError> {
+        Self::of_image(perception, &still(bytes)?, choice, minimum)
+    }
+
+    /// The same for a decoded picture.
+    pub fn of_image(
+        perception: &mut Perception,
+        image: &RgbImage,
+        choice: FaceChoice,
+        minimum: QualityScore,
+    ) -> Result<Self, SampleError> {
+        let picture = Picture::from(image);
+        let faces = perception.examine_all(&picture)?;
+        let FaceSample { shape, verdict, .. } = choose(faces, choice)?;
+        verdict.map_err(SampleError::Unusable)?;
+        let shape = shape.expect("a usable sample has a shape");
+        if shape.quality.score < minimum {
+            return Err(SampleError::PoorQuality { found: shape.quality.score, minimum });
+        }
+        let embedding = perception.embed(&shape.aligned)?;
+        Ok(Self { shape, embedding })
+    }
+}
+
+fn choose(mut faces: Vec<FaceSample>, choice: FaceChoice) -> Result<FaceSample, SampleError> {
+    faces.sort_by(|left, right| right.detection.bbox.area().total_cmp(&left.detection.bbox.area()));
+    match (faces.len(), choice) {
+        (0, _) => Err(SampleError::NoFace),
+        (1, _) | (_, FaceChoice::Largest) => Ok(faces.swap_remove(0)),
+        (count, FaceChoice::Only) => Err(SampleError::SeveralFaces { count }),
+    }
+}
+
+impl From<&Quality> for SampleQuality {
+    fn from(quality: &Quality) -> Self {
+        Self {
+            score: quality.score,
+            eye_distance_px: quality.eye_distance_px,
+            sharpness: quality.sharpness,
+            yaw_deg: quality.yaw_deg,
+            pitch_deg: quality.pitch_deg,
+            roll_deg: quality.roll_deg,
+        }
+    }
+}

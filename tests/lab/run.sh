@@ -1,0 +1,116 @@
+#!/bin/sh
+# Kernel lab: captures from real V4L2 drivers inside a virtual machine with Debian's kernel.
+# Needs Debian or Ubuntu on amd64. The first run fetches about 90 MB into .setup/lab.
+# Emulated (TCG), never KVM: /dev/kvm may exist and still not work.
+set -eu
+
+root=$(cd "$(dirname "$0")/../.." && pwd)
+lab=$root/.setup/lab
+mkdir -p "$lab/share" "$lab/debs"
+cd "$root"
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+[ "$(uname -m)" = x86_64 ] || die "runs on amd64 only, this is $(uname -m)"
+command -v apt-get >/dev/null || die "needs the packages of Debian or Ubuntu (apt-get)"
+
+# --- packages of the host
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
+need qemu-system-x86_64 qemu-system-x86
+need busybox busybox-static
+need depmod kmod
+need gcc gcc
+need make make
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+[ -e /usr/include/linux/videodev2.h ] || missing="$missing linux-libc-dev"
+if [ -n "$missing" ]; then
+    install="apt-get install -y --no-install-recommends$missing"
+    if [ "$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else
+        die "install what is missing, then run this again: sudo $install"
+    fi
+    say "installing$missing"
+    $as apt-get update -q >"$lab/apt.log" 2>&1 && $as $install >>"$lab/apt.log" 2>&1 ||
+        die "could not install$missing; see $lab/apt.log"
+fi
+
+# --- the virtual machine's runner, pinned
+if ! "$lab/venv/bin/vng" --version 2>/dev/null | grep -q '1\.42'; then
+    say "installing virtme-ng 1.42"
+    python3 -m venv "$lab/venv"
+    "$lab/venv/bin/pip" install -q 'virtme-ng==1.42' || die "pip could not install virtme-ng 1.42"
+fi
+
+# --- Debian's kernel with its modules, and v4l2loopback built against it
+if [ ! -e "$lab/ready" ]; then
+    rm -rf "$lab/kernel" "$lab/build"
+    image=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
+    [ -n "$image" ] || die "apt knows no linux-image-amd64: run apt-get update; Ubuntu has no such package"
+    version=${image#linux-image-}
+    kbuild=$(apt-cache depends "linux-headers-$version" | sed -n 's/^ *Depends: \(linux-kbuild-.*\)/\1/p' | head -1)
+    common=$(apt-cache depends "linux-headers-$version" | sed -n 's/^ *Depends: \(linux-headers-.*-common\)/\1/p' | head -1)
+    say "fetching $image and what building a module for it takes"
+    (cd "$lab/debs" && rm -f ./*.deb &&
+        apt-get download -q "$image" "linux-headers-$version" "$common" "$kbuild" v4l2loopback-dkms >"$lab/apt.log" 2>&1) ||
+        die "could not fetch the kernel packages; see $lab/apt.log"
+    for package in "$lab"/debs/*.deb; do dpkg -x "$package" "$lab/kernel"; done
+    PATH=$PATH:/usr/sbin depmod -b "$lab/kernel" "$version"
+    say "building v4l2loopback"
+    headers=$lab/kernel/usr/src/linux-headers-$version
+    # The packages expect to lie in /usr/src.
+    sed -i "s#include /usr/src#include $lab/kernel/usr/src#" "$headers/Makefile"
+    mkdir -p "$lab/build"
+    cp -r "$lab"/kernel/usr/src/v4l2loopback-*/. "$lab/build"
+    make -C "$headers" M="$lab/build" modules >"$lab/build.log" 2>&1 ||
+        die "v4l2loopback does not build; see $lab/build.log"
+    echo "$version" >"$lab/ready"
+fi
+version=$(cat "$lab/ready")
+
+# --- our own programs, built here and run there
+gcc -O1 -Wall -o "$lab/share/lab" tests/lab/lab.c
+say "building the tests"
+cargo test --locked --no-run --lib --test camera_lab --message-format=json >"$lab/cargo.json" ||
+    die "the tests do not build"
+binary() {
+    sed -n "s/.*\"kind\":\[\"$1\"\].*\"name\":\"$2\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$lab/cargo.json" | tail -1
+}
+outside=$(binary test camera_lab)
+inside=$(binary lib limen)
+[ -x "$outside" ] && [ -x "$inside" ] || die "cargo named no test programs; see $lab/cargo.json"
+
+cat >"$lab/share/guest.sh" <<EOF
+export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko
+cd $root
+{
+    $outside --ignored --test-threads=1 --nocapture
+    $inside --ignored --test-threads=1 --nocapture camera::v4l2
+} >$lab/share/log 2>&1
+dmesg >$lab/share/dmesg
+echo done >$lab/share/finished
+EOF
+rm -f "$lab/share/finished" "$lab/share/log"
+say "starting Linux $version (emulated; about a minute)"
+PATH=$lab/venv/bin:$PATH:/usr/sbin timeout 900 vng --verbose \
+    --run "$lab/kernel/boot/vmlinuz-$version" --disable-kvm --disable-microvm --force-9p \
+    --memory 1G --cpus 2 --user root --rwdir "$lab/share" \
+    -- "sh $lab/share/guest.sh" </dev/null >"$lab/console.log" 2>&1 || true
+# The machine's exit code does not come through without a serial device of its own: the file counts.
+if [ ! -e "$lab/share/finished" ]; then
+    [ ! -e "$lab/share/log" ] || cat "$lab/share/log"
+    die "the virtual machine did not finish; see $lab/console.log"
+fi
+
+cat "$lab/share/log"
+passed=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$lab/share/log" | awk '{ n += $1 } END { print n + 0 }')
+failed=$(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1/p' "$lab/share/log" | awk '{ n += $1 } END { print n + 0 }')
+if grep -qE 'BUG:|Oops|general protection' "$lab/share/dmesg"; then
+    say "the kernel complained:"
+    grep -E -A5 'BUG:|Oops|general protection' "$lab/share/dmesg" >&2
+fi
+# Fewer than were written means that the list of tests was not what was run.
+expected=$(grep -c '^#\[ignore = "needs the kernel lab' tests/camera_lab.rs)
+[ "$passed" -gt "$expected" ] || [ "$failed" -gt 0 ] || die "only $passed of more than $expected tests ran"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
