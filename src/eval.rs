@@ -8,6 +8,7 @@
 //!
 //! Runs on threads of its own, each with its own networks; the result does not depend on how many.
 
+pub mod distance;
 pub mod metrics;
 pub mod protocol;
 mod report;

@@ -160,7 +160,9 @@ impl Perception {
         self.examine_each(picture, &detections)
     }
 
-    fn examine_each(
+    /// Looks closer at each of `detections` and leaves out what the landmark network takes for no
+    /// face.
+    pub fn examine_each(
         &mut self,
         picture: &Picture<'_>,
         detections: &[Detection],

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::random::Random;
 use crate::embedding::{Embedding, EmbeddingError, EmbeddingSpaceId};
 use crate::gallery::{
     GallerySnapshot, GallerySubject, SearchScratch, SnapshotBuilder, SnapshotError, SubjectId, SubjectName,
@@ -36,7 +37,7 @@ pub struct SearchTimings {
 /// Searches `rounds` random probes among `templates` random ones of 128 values, for the two best
 /// subjects, on the calling thread.
 pub fn bench_search(templates: usize, dimensions: usize, rounds: usize) -> Result<SearchTimings, BenchError> {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let space = EmbeddingSpaceId::new("synthetic/1");
     let snapshot = synthetic_gallery(templates, dimensions, &space, &mut random)?;
     let mut scratch = SearchScratch::new();
@@ -44,7 +45,7 @@ pub fn bench_search(templates: usize, dimensions: usize, rounds: usize) -> Resul
     let mut compared = Vec::with_capacity(rounds);
     // Two searches before the timed ones: the scratch memory grows, the caches fill.
     for round in 0..rounds + 2 {
-        let probe = random.direction(dimensions, &space)?;
+        let probe = direction(&mut random, dimensions, &space)?;
         let start = Instant::now();
         let best = snapshot.search(&probe, 2, &mut scratch)?;
         let elapsed = start.elapsed();
@@ -81,7 +82,8 @@ pub enum BenchError {
     Snapshot(#[from] SnapshotError),
 }
 
-fn synthetic_gallery(
+/// Three templates of each subject, pointing anywhere.
+pub(super) fn synthetic_gallery(
     templates: usize,
     dimensions: usize,
     space: &EmbeddingSpaceId,
@@ -94,31 +96,19 @@ fn synthetic_gallery(
         if at % 3 == 0 {
             builder.subject(GallerySubject { id: subject, name: name.clone() })?;
         }
-        builder.template(TemplateId(at as i64), subject, &random.direction(dimensions, space)?)?;
+        builder.template(TemplateId(at as i64), subject, &direction(random, dimensions, space)?)?;
     }
     Ok(builder.finish(0, 0, None))
 }
 
-/// xorshift64*: the measurement must be repeatable, not unpredictable.
-struct Random(u64);
-
-impl Random {
-    fn unit(&mut self) -> f32 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 40) as f32 / (1_u32 << 24) as f32
-    }
-
-    /// Sums of four uniform numbers are near enough to normal to point anywhere alike.
-    fn direction(
-        &mut self,
-        dimensions: usize,
-        space: &EmbeddingSpaceId,
-    ) -> Result<Embedding, EmbeddingError> {
-        let values = (0..dimensions).map(|_| (0..4).map(|_| self.unit()).sum::<f32>() - 2.0).collect();
-        Embedding::normalised(values, space.clone())
-    }
+/// Sums of four uniform numbers are near enough to normal to point anywhere alike.
+fn direction(
+    random: &mut Random,
+    dimensions: usize,
+    space: &EmbeddingSpaceId,
+) -> Result<Embedding, EmbeddingError> {
+    let values = (0..dimensions).map(|_| (0..4).map(|_| random.unit()).sum::<f32>() - 2.0).collect();
+    Embedding::normalised(values, space.clone())
 }
 
 #[cfg(test)]
