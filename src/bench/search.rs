@@ -111,6 +111,20 @@ fn direction(
     Embedding::normalised(values, space.clone())
 }
 
+impl std::fmt::Display for SearchTimings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "search among {} synthetic templates of {} values, {} rounds: median {:.3} ms, fastest {:.3} ms",
+            self.templates,
+            self.dimensions,
+            self.rounds,
+            self.median.as_secs_f64() * 1e3,
+            self.fastest.as_secs_f64() * 1e3
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

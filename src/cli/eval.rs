@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use limen::eval::distance::detection_over_distance;
 use limen::eval::{EvalOptions, evaluate};
 use limen::install;
 
@@ -22,6 +23,9 @@ pub(super) struct EvalArguments {
     /// Pictures worked on at a time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
+    /// Measure recall over distance instead: faces pasted at growing distances into larger frames
+    #[arg(long)]
+    distance: bool,
 }
 
 pub(super) fn eval(context: &Context, arguments: &EvalArguments) -> Result<Answer> {
@@ -32,6 +36,13 @@ pub(super) fn eval(context: &Context, arguments: &EvalArguments) -> Result<Answe
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     };
+    if arguments.distance {
+        let report =
+            detection_over_distance(&arguments.folder, &models, &runtime, &context.config, &progress)?;
+        bar.finish_and_clear();
+        context.output.result(&report, || report.to_string())?;
+        return Ok(Answer::Yes);
+    }
     let options = EvalOptions { workers: arguments.threads.into(), ..EvalOptions::default() };
     let report = evaluate(&arguments.folder, &models, &runtime, &context.config, &options, &progress)?;
     bar.finish_and_clear();
