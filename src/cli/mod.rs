@@ -176,18 +176,19 @@ impl Context {
     }
 
     fn store(&self) -> Result<GalleryStore> {
-        open_store(&self.config.state.folder, &self.output)
+        open_store(&self.config.state.folder, |warning| self.output.note(warning))
     }
 }
 
-fn open_store(folder: &std::path::Path, output: &Output) -> Result<GalleryStore> {
+/// `warn` hears what a key that was made just now does not protect from.
+fn open_store(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<GalleryStore> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
     let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
     if let limen::vault::KeySource::File { created: true, .. } = &source
         && let Some(warning) = source.warning()
     {
-        output.note(&warning);
+        warn(&warning);
     }
     Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
 }
