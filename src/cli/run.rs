@@ -194,7 +194,7 @@ pub(super) fn cameras(context: &Context) -> Result<Answer> {
     let devices = limen::camera::list_devices();
     context.output.result(&json!({ "cameras": devices }), || match devices.as_slice() {
         [] => "no camera was found; `limen run --source scene` needs none".to_owned(),
-        all => all.iter().map(|device| line(device)).collect::<Vec<_>>().join("\n"),
+        all => all.iter().map(line).collect::<Vec<_>>().join("\n"),
     })?;
     Ok(if devices.is_empty() { Answer::No } else { Answer::Yes })
 }
