@@ -233,7 +233,13 @@ impl Bench {
         let points = landmarks.five_points();
         let aligned = self.template.align(&picture, &points, &mut self.resampler)?;
         let Some(aligned) = aligned else { return Err(missing) };
-        std::hint::black_box(Quality::measure(&landmarks, &points, &aligned, picture.size()));
+        std::hint::black_box(Quality::measure(
+            &landmarks,
+            &points,
+            &aligned,
+            &detection.bbox,
+            picture.size(),
+        ));
         clock.lap();
         let probe = embedder.embed(&aligned).map_err(PerceptionError::from)?;
         clock.lap();
