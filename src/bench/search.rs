@@ -34,6 +34,24 @@ pub struct SearchTimings {
     pub bytes_per_template: usize,
 }
 
+impl std::fmt::Display for SearchTimings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        write!(
+            f,
+            "{} templates of {} values, one thread, two best subjects: {:.3} ms (fastest {:.3}, 99th of 100 {:.3}; {} \
+             searches), {} bytes a template",
+            self.templates,
+            self.dimensions,
+            ms(self.median),
+            ms(self.fastest),
+            ms(self.p99),
+            self.rounds,
+            self.bytes_per_template
+        )
+    }
+}
+
 /// Searches `rounds` random probes among `templates` random ones of 128 values, for the two best
 /// subjects, on the calling thread.
 pub fn bench_search(templates: usize, dimensions: usize, rounds: usize) -> Result<SearchTimings, BenchError> {
@@ -102,7 +120,7 @@ pub(super) fn synthetic_gallery(
 }
 
 /// Sums of four uniform numbers are near enough to normal to point anywhere alike.
-fn direction(
+pub(super) fn direction(
     random: &mut Random,
     dimensions: usize,
     space: &EmbeddingSpaceId,

@@ -1,5 +1,6 @@
 //! Commands, flags and exit codes.
 
+mod bench;
 mod config;
 mod enrol;
 mod eval;
@@ -63,6 +64,8 @@ enum Command {
     Subjects(subjects::SubjectsArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
+    /// Measure speed and memory
+    Bench(bench::BenchArguments),
     /// Check models, runtime and recognition with a known face
     Selftest,
     /// List the cameras that could be used
@@ -131,6 +134,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
         Command::Eval(eval) => eval::eval(&context, &eval),
+        Command::Bench(arguments) => bench::bench(&context, arguments),
         Command::Selftest => selftest::selftest(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),
