@@ -308,10 +308,10 @@ type PairScores = (Vec<Option<f32>>, Vec<Option<f32>>);
 fn all_pairs(protocol: &Protocol, embeddings: &[Option<&Embedding>]) -> Result<PairScores, EvalError> {
     let (mut genuine, mut impostor) = (Vec::new(), Vec::new());
     for (left, embedding) in embeddings.iter().enumerate() {
-        for right in left + 1..embeddings.len() {
+        for (right, other) in embeddings.iter().enumerate().skip(left + 1) {
             let same = protocol.people[left] == protocol.people[right];
             let kind = if same { &mut genuine } else { &mut impostor };
-            kind.push(compare(*embedding, embeddings[right])?);
+            kind.push(compare(*embedding, *other)?);
         }
     }
     Ok((genuine, impostor))

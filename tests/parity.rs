@@ -1,6 +1,8 @@
 //! The Rust stages against the Python pipeline, on four portraits stored without loss: detections,
 //! landmarks, alignment and embedding. tests/parity/README.md says where the values come from.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test; its figures are its output")]
+
 use std::path::{Path, PathBuf};
 
 use limen::align::AlignmentTemplate;

@@ -148,7 +148,7 @@ pub fn scene_frames(size: FrameSize) -> Result<Vec<Vec<u8>>, CameraError> {
         .collect()
 }
 
-/// Processes each of `frames` (JPEG, all of `size`, one face each) `rounds` times in turn.
+/// Processes each of `frames` (JPEG, all of `size`, one face each) in turn, `rounds` times over.
 pub fn bench_frames(
     models: &ModelSet,
     runtime: &Runtime,
@@ -167,7 +167,7 @@ pub fn bench_frames(
         bench.round(number, frame)?;
     }
     bench.times = Times::default();
-    for round in 0..rounds.max(1) {
+    for round in 0..rounds.max(1) * frames.len() {
         let number = round % frames.len();
         bench.round(number, &frames[number])?;
     }

@@ -25,7 +25,7 @@ impl Random {
     /// At least 0, below `end`, which must not be zero.
     pub(crate) fn below(&mut self, end: u32) -> u32 {
         // The high half is the better one; the bias is below one in a million for ends below 4,000.
-        ((self.next() >> 32) * u64::from(end) >> 32) as u32
+        (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }
 
     /// Brings `items` into another order.

@@ -34,24 +34,6 @@ pub struct SearchTimings {
     pub bytes_per_template: usize,
 }
 
-impl std::fmt::Display for SearchTimings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        write!(
-            f,
-            "{} templates of {} values, one thread, two best subjects: {:.3} ms (fastest {:.3}, 99th of 100 {:.3}; {} \
-             searches), {} bytes a template",
-            self.templates,
-            self.dimensions,
-            ms(self.median),
-            ms(self.fastest),
-            ms(self.p99),
-            self.rounds,
-            self.bytes_per_template
-        )
-    }
-}
-
 /// Searches `rounds` random probes among `templates` random ones of 128 values, for the two best
 /// subjects, on the calling thread.
 pub fn bench_search(templates: usize, dimensions: usize, rounds: usize) -> Result<SearchTimings, BenchError> {
@@ -127,6 +109,20 @@ pub(super) fn direction(
 ) -> Result<Embedding, EmbeddingError> {
     let values = (0..dimensions).map(|_| (0..4).map(|_| random.unit()).sum::<f32>() - 2.0).collect();
     Embedding::normalised(values, space.clone())
+}
+
+impl std::fmt::Display for SearchTimings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "search among {} synthetic templates of {} values, {} rounds: median {:.3} ms, fastest {:.3} ms",
+            self.templates,
+            self.dimensions,
+            self.rounds,
+            self.median.as_secs_f64() * 1e3,
+            self.fastest.as_secs_f64() * 1e3
+        )
+    }
 }
 
 #[cfg(test)]

@@ -95,6 +95,13 @@ pub fn enrol_synthetic(
     Ok(())
 }
 
+/// Whether a line of `limen run --json` is about a visitor, not about the camera.
+pub fn is_result(line: &str) -> bool {
+    let value = serde_json::from_str::<serde_json::Value>(line).ok();
+    let event = value.as_ref().and_then(|value| value.get("event")?.as_str());
+    matches!(event, Some("identified" | "unknown"))
+}
+
 /// Why there is no synthetic gallery.
 #[derive(Debug, Error)]
 pub enum SyntheticError {
@@ -209,6 +216,13 @@ mod tests {
         assert_eq!(timings.rounds, 2);
         assert!(timings.fastest_ms > 0.0 && timings.fastest_ms <= timings.slowest_ms);
         assert!(timings.memory.is_none(), "it has ended before its memory is read");
+    }
+
+    #[test]
+    fn lines_about_the_camera_are_no_result() {
+        assert!(is_result(r#"{"id":1,"event":"unknown","best_score":0.1}"#));
+        assert!(!is_result(r#"{"event":"streaming","stream":{"label":"identified"}}"#));
+        assert!(!is_result("note: \"event\":\"identified\""));
     }
 
     #[test]

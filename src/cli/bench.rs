@@ -1,164 +1,150 @@
 //! `limen bench`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::Command as Process;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::search::bench_search;
-use limen::bench::start::{enrol_synthetic, time_to_first_line};
+use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
+use limen::decode::JpegHeader;
 use limen::frame::FrameSize;
 use limen::install;
-use serde_json::Value;
+use serde_json::json;
 
+use super::enrol::read_picture;
 use super::{Answer, Context};
 
-/// Subjects in the gallery of `bench start`.
+/// Size of the frames that are timed.
+const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
+/// Subjects enrolled for `bench start`.
 const SUBJECTS: usize = 1_000;
+
+/// Defaults: how often to process each frame, templates to search, starts to time.
+const ROUNDS: u32 = 3;
+const TEMPLATES: u32 = 100_000;
+const STARTS: u32 = 5;
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  limen bench                       all of them
-  limen bench frames --rounds 300   CPU time of a frame, stage by stage
-  limen bench frames --save frames  also keep the frames, as JPEGs")]
+  limen bench                               all three, on the built-in scene
+  limen bench frames --export /tmp/frames   keep the frames, for another program to be timed on
+  limen bench frames --pictures frames/     frames of your own, JPEGs of one size
+  limen bench search --templates 100000")]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
-    what: Option<Bench>,
+    what: Option<What>,
 }
 
 #[derive(Subcommand)]
-enum Bench {
-    /// CPU time of a frame, stage by stage, against the bare networks
-    Frames(FramesArguments),
-    /// Time of a search in large galleries
-    Search,
-    /// From the start of the program to its first result, and memory, with 1,000 subjects
-    Start(StartArguments),
+enum What {
+    /// CPU time of each stage for frames that show one face, one thread
+    Frames {
+        /// Folder of JPEGs of one size, instead of frames of the built-in scene
+        #[arg(long, value_name = "FOLDER")]
+        pictures: Option<PathBuf>,
+        /// Write the frames that were timed to this folder
+        #[arg(long, value_name = "FOLDER")]
+        export: Option<PathBuf>,
+        /// How often to process each frame
+        #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rounds: u32,
+    },
+    /// Exact 1:N search among synthetic templates, one thread
+    Search {
+        /// Templates
+        #[arg(long, default_value_t = TEMPLATES, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+        templates: u32,
+    },
+    /// From process start to the first result, and memory, with 1,000 subjects enrolled
+    Start {
+        /// Starts to time
+        #[arg(long, default_value_t = STARTS, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+    },
 }
 
-#[derive(Args)]
-struct FramesArguments {
-    /// Folder of 640x480 JPEGs that show one face each, instead of the built-in scene
-    #[arg(value_name = "FOLDER")]
-    folder: Option<PathBuf>,
-    /// Frames processed
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rounds: u32,
-    /// Write the frames of the built-in scene to this folder, which must be empty or missing
-    #[arg(long, value_name = "FOLDER", conflicts_with = "folder")]
-    save: Option<PathBuf>,
-}
-
-#[derive(Args)]
-struct StartArguments {
-    /// Starts timed
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    rounds: u32,
-}
-
-const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
-
-pub(super) fn bench(context: &Context, arguments: BenchArguments) -> Result<Answer> {
-    match arguments.what {
-        Some(Bench::Frames(arguments)) => frames(context, &arguments)?,
-        Some(Bench::Search) => search(context)?,
-        Some(Bench::Start(arguments)) => start(context, &arguments)?,
+pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Answer> {
+    match &arguments.what {
         None => {
-            frames(context, &FramesArguments { folder: None, rounds: 200, save: None })?;
-            context.output.line("")?;
-            search(context)?;
-            context.output.line("")?;
-            start(context, &StartArguments { rounds: 10 })?;
+            frames(context, None, None, ROUNDS)?;
+            search(context, TEMPLATES)?;
+            start(context, STARTS)?;
         }
+        Some(What::Frames { pictures, export, rounds }) => {
+            frames(context, pictures.as_deref(), export.as_deref(), *rounds)?;
+        }
+        Some(What::Search { templates }) => search(context, *templates)?,
+        Some(What::Start { rounds }) => start(context, *rounds)?,
     }
     Ok(Answer::Yes)
 }
 
-fn frames(context: &Context, arguments: &FramesArguments) -> Result<()> {
-    let frames = match &arguments.folder {
-        Some(folder) => read_frames(folder)?,
+fn frames(context: &Context, pictures: Option<&Path>, export: Option<&Path>, rounds: u32) -> Result<()> {
+    let jpegs = match pictures {
+        Some(folder) => jpegs_of(folder)?,
         None => scene_frames(SIZE)?,
     };
-    if let Some(folder) = &arguments.save {
-        save(folder, &frames)?;
+    if let Some(folder) = export {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        for (number, jpeg) in jpegs.iter().enumerate() {
+            let path = folder.join(format!("frame-{number:03}.jpg"));
+            std::fs::write(&path, jpeg).with_context(|| format!("writing {}", path.display()))?;
+        }
     }
+    let size = JpegHeader::read(&jpegs[0])?.size;
     let models = context.models()?;
     let runtime = models.runtime(&install::litert_library(&context.config))?;
-    let rounds = arguments.rounds as usize;
-    let timings = bench_frames(&models, &runtime, &context.config, SIZE, &frames, rounds)?;
-    context.output.result(&timings, || timings.to_string())
+    let timings = bench_frames(&models, &runtime, &context.config, size, &jpegs, rounds as usize)?;
+    context.output.result(&json!({ "frames": timings }), || timings.to_string())
 }
 
-fn read_frames(folder: &Path) -> Result<Vec<Vec<u8>>> {
-    let reading = || format!("reading the folder {}", folder.display());
+fn jpegs_of(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(reading)? {
-        let path = entry.with_context(reading)?.path();
-        if path.extension().is_some_and(|extension| extension == "jpg") {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jpg" || extension == "jpeg") {
             paths.push(path);
         }
     }
-    paths.sort_unstable();
-    if paths.is_empty() {
-        bail!("there is no .jpg in {}", folder.display());
-    }
-    paths
-        .iter()
-        .map(|path| std::fs::read(path).with_context(|| format!("reading {}", path.display())))
-        .collect()
+    ensure!(!paths.is_empty(), "{} holds no .jpg", folder.display());
+    paths.sort();
+    paths.iter().map(|path| read_picture(path)).collect()
 }
 
-fn save(folder: &Path, frames: &[Vec<u8>]) -> Result<()> {
-    let writing = || format!("writing to {}", folder.display());
-    std::fs::create_dir_all(folder).with_context(writing)?;
-    if std::fs::read_dir(folder).with_context(writing)?.next().is_some() {
-        bail!("{} is not empty", folder.display());
-    }
-    for (number, frame) in frames.iter().enumerate() {
-        std::fs::write(folder.join(format!("{number:04}.jpg")), frame).with_context(writing)?;
-    }
-    Ok(())
+fn search(context: &Context, templates: u32) -> Result<()> {
+    let timings = bench_search(templates as usize, 128, 200)?;
+    context.output.result(&json!({ "search": timings }), || timings.to_string())
 }
 
-fn search(context: &Context) -> Result<()> {
-    for (templates, rounds) in [(1_000, 2_000), (10_000, 2_000), (100_000, 500)] {
-        let timings = bench_search(templates, 128, rounds)?;
-        context.output.result(&timings, || timings.to_string())?;
-    }
-    Ok(())
-}
-
-/// Runs this program on a recording in which somebody stands before the camera from the first frame.
-fn start(context: &Context, arguments: &StartArguments) -> Result<()> {
+/// Starts this program over and over, on a recording in which somebody stands before the camera
+/// from the first frame on.
+fn start(context: &Context, rounds: u32) -> Result<()> {
     let models = context.models()?;
-    let folder = tempfile::tempdir().context("making a folder for the measurement")?;
-    let state = folder.path().join("state");
     let embedder = &models.manifest.embedder;
-    let mut store = super::open_store(&state, &context.output)?;
+    let folder = tempfile::tempdir().context("making a folder")?;
+    let state = folder.path().join("state");
+    let mut store = super::open_store(&state, |_| ())?;
     enrol_synthetic(&mut store, &embedder.embedding_space, embedder.dimensions, SUBJECTS)?;
     drop(store);
     let recording = folder.path().join("visit.mjpeg");
-    std::fs::write(&recording, scene_frames(SIZE)?.concat()).context("writing the recording")?;
+    std::fs::write(&recording, scene_frames(SIZE)?.concat())
+        .with_context(|| format!("writing {}", recording.display()))?;
     let program = std::env::current_exe().context("finding this program")?;
-    let models_folder = install::models_folder(&context.config);
-    let library = install::litert_library(&context.config);
+    let (models, library) =
+        (install::models_folder(&context.config), install::litert_library(&context.config));
     let command = || {
-        let mut command = Command::new(&program);
-        let mut source = std::ffi::OsString::from("replay:");
-        source.push(&recording);
-        command.arg("--json").arg("--state").arg(&state).arg("run").arg("--source").arg(source);
-        command.env("LIMEN_MODELS__FOLDER", &models_folder).env("LIMEN_LITERT__LIBRARY", &library);
+        let mut command = Process::new(&program);
+        command.arg("--json").arg("--state").arg(&state);
+        command.args(["run", "--source"]).arg(format!("replay:{}", recording.display()));
+        command.env("LIMEN_MODELS__FOLDER", &models).env("LIMEN_LITERT__LIBRARY", &library);
         command
     };
-    let timings = time_to_first_line(command, is_result, arguments.rounds as usize)?;
-    context.output.result(&timings, || format!("{SUBJECTS} subjects enrolled\n{timings}"))
-}
-
-/// A line about a visitor, not about the camera.
-fn is_result(line: &str) -> bool {
-    let event = serde_json::from_str::<Value>(line).ok();
-    let event = event.as_ref().and_then(|value| value.get("event")).and_then(Value::as_str);
-    matches!(event, Some("identified" | "unknown"))
+    let timings = time_to_first_line(command, is_result, rounds as usize)?;
+    let subjects = SUBJECTS;
+    context.output.result(&json!({ "start": timings, "subjects": subjects }), || {
+        format!("{subjects} subjects enrolled\n{timings}")
+    })
 }

@@ -26,7 +26,7 @@ pub(super) struct EvalArguments {
     /// Pictures worked on at a time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
-    /// Measure how far faces are found instead, with the photographs set into textured frames
+    /// Measure recall over distance instead: photographs shrunk and set into larger textured frames
     #[arg(long)]
     distance: bool,
     /// Folder of other networks, as models.folder in the configuration

@@ -64,7 +64,7 @@ enum Command {
     Subjects(subjects::SubjectsArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
-    /// Measure speed and memory
+    /// Measure time per stage, search, start and memory
     Bench(bench::BenchArguments),
     /// Check models, runtime and recognition with a known face
     Selftest,
@@ -134,7 +134,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
         Command::Eval(eval) => eval::eval(&context, &eval),
-        Command::Bench(arguments) => bench::bench(&context, arguments),
+        Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),
@@ -176,18 +176,19 @@ impl Context {
     }
 
     fn store(&self) -> Result<GalleryStore> {
-        open_store(&self.config.state.folder, &self.output)
+        open_store(&self.config.state.folder, |warning| self.output.note(warning))
     }
 }
 
-fn open_store(folder: &std::path::Path, output: &Output) -> Result<GalleryStore> {
+/// `warn` hears what a key that was made just now does not protect from.
+fn open_store(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<GalleryStore> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
     let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
     if let limen::vault::KeySource::File { created: true, .. } = &source
         && let Some(warning) = source.warning()
     {
-        output.note(&warning);
+        warn(&warning);
     }
     Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
 }

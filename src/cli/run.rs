@@ -82,7 +82,12 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     let demo_folder =
         arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
     let folder = demo_folder.as_ref().map_or(config.state.folder.as_path(), |folder| folder.path());
-    let mut store = super::open_store(folder, &output)?;
+    let mut store = super::open_store(folder, |warning| {
+        // The demo's key protects nobody and is gone in a minute.
+        if !arguments.demo {
+            output.note(warning);
+        }
+    })?;
     if arguments.demo {
         enrol_scene(&mut store, &mut perception, &thresholds, &output)?;
     }
@@ -189,7 +194,7 @@ pub(super) fn cameras(context: &Context) -> Result<Answer> {
     let devices = limen::camera::list_devices();
     context.output.result(&json!({ "cameras": devices }), || match devices.as_slice() {
         [] => "no camera was found; `limen run --source scene` needs none".to_owned(),
-        all => all.iter().map(|device| line(device)).collect::<Vec<_>>().join("\n"),
+        all => all.iter().map(line).collect::<Vec<_>>().join("\n"),
     })?;
     Ok(if devices.is_empty() { Answer::No } else { Answer::Yes })
 }
