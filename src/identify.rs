@@ -104,3 +104,80 @@ pub fn identify(ranked: &[Candidate], thresholds: &IdentificationThresholds) -> 
         _ => Decision::Match { candidate: *best, margin: lead },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gallery::{SubjectId, TemplateId};
+
+    // Exact in binary, so that the boundaries are what they seem.
+    const THRESHOLDS: fn() -> IdentificationThresholds =
+        || IdentificationThresholds { threshold: ComparisonScore::new(0.5), margin: 0.125 };
+
+    fn candidate(subject: u8, score: f32) -> Candidate {
+        let subject = SubjectId::from_bytes([subject; 16]);
+        Candidate {
+            subject,
+            template: TemplateId(subject.as_bytes()[0].into()),
+            score: ComparisonScore::new(score),
+        }
+    }
+
+    fn decide(ranked: &[Candidate]) -> Decision {
+        identify(ranked, &THRESHOLDS())
+    }
+
+    #[test]
+    fn empty_gallery_matches_nobody() {
+        assert_eq!(decide(&[]), Decision::NoMatch { best: None });
+    }
+
+    #[test]
+    fn score_at_the_threshold_matches_and_one_just_below_does_not() {
+        let at = candidate(1, 0.5);
+        assert_eq!(decide(&[at]), Decision::Match { candidate: at, margin: None });
+        let below = candidate(1, 0.5_f32.next_down());
+        assert_eq!(decide(&[below]), Decision::NoMatch { best: Some(below) });
+    }
+
+    #[test]
+    fn lead_at_the_margin_matches_and_one_just_below_is_ambiguous() {
+        let best = candidate(1, 0.75);
+        assert_eq!(
+            decide(&[best, candidate(2, 0.625)]),
+            Decision::Match { candidate: best, margin: Some(0.125) }
+        );
+        let second = candidate(2, 0.625_f32.next_up());
+        let ambiguous = Ambiguous { best: best.score, second: second.score };
+        let expected = Inconclusive::Ambiguous(ambiguous);
+        assert_eq!(decide(&[best, second]), Decision::Inconclusive(expected));
+        assert_eq!(expected.code(), "two_subjects_too_close");
+        assert_eq!(expected.to_string(), "two subjects too close (0.750 and 0.625)");
+    }
+
+    #[test]
+    fn second_subject_below_the_threshold_still_makes_it_ambiguous() {
+        let ranked = [candidate(1, 0.5), candidate(2, 0.45)];
+        assert!(matches!(decide(&ranked), Decision::Inconclusive(Inconclusive::Ambiguous(_))));
+    }
+
+    #[test]
+    fn nobody_is_ambiguous_below_the_threshold() {
+        let best = candidate(1, 0.4);
+        assert_eq!(decide(&[best, candidate(2, 0.4)]), Decision::NoMatch { best: Some(best) });
+    }
+
+    #[test]
+    fn thresholds_in_force_are_the_ones_of_identification() {
+        let in_force = Thresholds { identification: 0.5, verification: 0.1, margin: 0.125, conflict: 0.2 };
+        assert_eq!(IdentificationThresholds::from(&in_force), THRESHOLDS());
+    }
+
+    #[test]
+    fn ambiguity_is_json_with_its_reason_and_both_scores() {
+        let ambiguous = Ambiguous { best: ComparisonScore::new(0.75), second: ComparisonScore::new(0.5) };
+        let json = serde_json::to_value(Inconclusive::Ambiguous(ambiguous)).unwrap();
+        let expected = serde_json::json!({ "reason": "two_subjects_too_close", "best": 0.75, "second": 0.5 });
+        assert_eq!(json, expected);
+    }
+}

@@ -45,7 +45,7 @@ pub enum ModelError {
     /// A model file is not the one the manifest describes.
     #[error(
         "{path} has {found_bytes} bytes with sha256 {found}, but the manifest says {expected_bytes} bytes with \
-         sha256 {expected}; refusing to use it"
+         sha256 {expected}; put back the file that came with this manifest"
     )]
     WrongHash {
         /// Which file.
@@ -370,6 +370,10 @@ impl Manifest {
         for coordinate in self.embedder.alignment.template.as_flattened() {
             in_range("embedder.alignment.template", *coordinate, 0.0, side)?;
         }
+        let [eye_image_left, eye_image_right, ..] = self.embedder.alignment.template;
+        if eye_image_left[0] >= eye_image_right[0] {
+            return Err("embedder.alignment.template: the eye on the image's left comes first".into());
+        }
         Ok(())
     }
 
@@ -544,4 +548,172 @@ fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
         return Err(unreadable(format!("it has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../models/manifest.toml");
+
+    fn parse(text: &str) -> Result<Manifest, String> {
+        Manifest::parse(text, Path::new("manifest.toml")).map_err(|error| error.to_string())
+    }
+
+    /// The shipped manifest with one place changed, which must be there exactly once.
+    fn with(from: &str, to: &str) -> String {
+        assert_eq!(SHIPPED.matches(from).count(), 1, "{from}");
+        SHIPPED.replace(from, to)
+    }
+
+    fn refusal(from: &str, to: &str) -> String {
+        let refused = parse(&with(from, to)).map(|_| ()).expect_err(to);
+        assert!(refused.starts_with("manifest.toml: "), "{refused}");
+        refused
+    }
+
+    #[test]
+    fn shipped_manifest_is_accepted_with_its_own_numbers() {
+        let manifest = parse(SHIPPED).unwrap();
+        assert_eq!(manifest.detector.input_side(), 192);
+        assert_eq!(manifest.embedder.input_side(), 112);
+        assert_eq!(manifest.detector.output_index("scores"), 1);
+        assert_eq!(manifest.detector.pixel_input(), PixelInput::Signed);
+        let level = PixelInput::Real { scale: 1.0 / 255.0, offset: 0.0 };
+        assert_eq!(manifest.landmarks.pixel_input(), level);
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_at_every_level() {
+        assert!(refusal("format = 1", "format = 1\nformta = 1").contains("formta"));
+        assert!(refusal("per_cell = [1]", "per_cell = [1]\nsizes = [1]").contains("sizes"));
+        assert!(refusal("margin = 0.05", "margin = 0.05\nmargins = 0.05").contains("margins"));
+    }
+
+    #[test]
+    fn another_format_number_is_refused_and_the_known_one_named() {
+        let refused = refusal("format = 1", "format = 2");
+        assert!(refused.contains("format 2") && refused.contains("format 1"), "{refused}");
+    }
+
+    #[test]
+    fn file_outside_of_the_models_folder_is_refused() {
+        for file in ["../sface.tflite", "/etc/shadow", "sub/sface.tflite", "", ".", "..", "a\\u0000b"] {
+            let refused = refusal("\"sface-int8.tflite\"", &format!("\"{file}\""));
+            assert!(refused.contains("sface: file must be a plain file name"), "{file:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn checksum_that_is_no_sha256_is_refused() {
+        let shipped = "df0531f06f0f711fd1ad2c88f642253e762b68c4742d3aaa481c09a81dc60898";
+        let upper = shipped.to_uppercase();
+        let foreign = shipped.replace('d', "g");
+        for bad in ["", &shipped[1..], &upper, &foreign] {
+            assert!(refusal(shipped, bad).contains("64 lower-case hexadecimal digits"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn file_sizes_without_bound_are_refused() {
+        assert!(refusal("bytes = 9950816", "bytes = 0").contains("sface: bytes"));
+        assert!(refusal("bytes = 9950816", "bytes = 67108865").contains("sface: bytes"));
+        assert!(parse(&with("bytes = 9950816", "bytes = 67108864")).is_ok());
+    }
+
+    #[test]
+    fn anchors_that_do_not_fit_the_outputs_are_refused() {
+        assert!(refusal("strides = [4]", "strides = [8]").contains("[1, 576, 16]"));
+        assert!(refusal("per_cell = [1]", "per_cell = [2]").contains("[1, 4608, 16]"));
+        assert!(refusal("strides = [4]", "strides = [4, 8]").contains("as many per_cell"));
+        assert!(refusal("strides = [4]", "strides = [0]").contains("between 1 and 256"));
+        assert!(refusal("per_cell = [1]", "per_cell = [4294967295]").contains("between 1 and 16"));
+    }
+
+    #[test]
+    fn thresholds_outside_of_their_range_are_refused_by_name() {
+        for (shipped, key, bad) in [
+            ("identification = 0.48", "identification", "1.5"),
+            ("verification = 0.43", "verification", "-2.0"),
+            ("margin = 0.05", "margin", "-0.01"),
+            ("conflict = 0.43", "conflict", "nan"),
+        ] {
+            let refused = refusal(shipped, &format!("{key} = {bad}"));
+            assert!(refused.contains(&format!("embedder.thresholds.{key}")), "{refused}");
+        }
+        assert!(refusal("minimum_score = 0.4", "minimum_score = 1.0").contains("detector.decode"));
+        assert!(refusal("minimum_presence = 0.5", "minimum_presence = inf").contains("minimum_presence"));
+        assert!(refusal("scale = 1.5", "scale = 0.5").contains("landmarks.region.scale"));
+    }
+
+    #[test]
+    fn input_whose_levels_have_no_meaning_is_refused() {
+        let needed = "face-mesh: a float32 input needs level_scale and level_offset";
+        assert!(refusal("level_scale = 0.00392156862745098", "").contains(needed));
+        assert!(refusal("level_offset = 0.0", "").contains(needed));
+        assert!(refusal("level_offset = 0.0", "level_offset = nan").contains(needed));
+        assert!(
+            refusal(
+                "zero_point = 0\ncolour = \"RGB\"\nrange = \"(level",
+                "level_scale = 1.0\nrange = \"(level"
+            )
+            .contains("sface: ")
+        );
+    }
+
+    #[test]
+    fn input_that_is_no_square_picture_is_refused() {
+        for shape in [
+            "[1, 112, 96, 3]",
+            "[1, 112, 112, 1]",
+            "[2, 112, 112, 3]",
+            "[1, 8, 8, 3]",
+            "[1, -112, -112, 3]",
+            "[]",
+        ] {
+            assert!(refusal("[1, 112, 112, 3]", shape).contains("sface: the input must be"), "{shape}");
+        }
+    }
+
+    #[test]
+    fn output_that_nothing_stands_for_is_refused() {
+        assert!(
+            refusal("role = \"presence\"", "role = \"absence\"")
+                .contains("landmarks: no output has the role presence")
+        );
+        assert!(refusal("[1, 1, 1, 1404]", "[1, 1, 1, 1407]").contains("468"));
+        assert!(refusal("dimensions = 128", "dimensions = 512").contains("512 values"));
+    }
+
+    #[test]
+    fn alignment_outside_of_the_crop_or_upside_down_is_refused() {
+        assert!(refusal("[38.2946, 51.6963]", "[138.2946, 51.6963]").contains("alignment.template"));
+        assert!(refusal("[38.2946, 51.6963]", "[73.5318, 51.5014]").contains("alignment.template"));
+    }
+
+    #[test]
+    fn damaged_toml_is_refused_with_its_place() {
+        let refused = refusal("format = 1", "format = ");
+        assert!(refused.contains("line"), "{refused}");
+    }
+
+    #[test]
+    fn levels_are_written_as_the_input_wants_them() {
+        let mut signed = [0; 3];
+        PixelInput::Signed.fill(&[0, 128, 255], &mut signed);
+        assert_eq!(signed.map(|byte| byte as i8), [-128, 0, 127]);
+        let mut real = [0; 8];
+        PixelInput::Real { scale: 2.0, offset: -1.0 }.fill(&[0, 3], &mut real);
+        let values = real.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes));
+        assert_eq!(values.collect::<Vec<_>>(), [-1.0, 5.0]);
+    }
+
+    #[test]
+    fn file_larger_than_its_limit_is_not_read_to_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let refused = read_bounded(&path, 1 << 10).unwrap_err().to_string();
+        assert!(refused.contains("huge") && refused.contains("1024"), "{refused}");
+    }
 }

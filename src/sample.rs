@@ -118,3 +118,69 @@ impl From<&Quality> for SampleQuality {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::Detection;
+    use crate::geometry::{PixelBox, Point};
+    use crate::score::DetectionScore;
+
+    /// A face of `side` pixels whose detection score grows as it gets smaller.
+    fn face(side: f32) -> FaceSample {
+        let detection = Detection {
+            bbox: PixelBox::new(0.0, 0.0, side, side),
+            keypoints: [Point::new(0.0, 0.0); 6],
+            score: DetectionScore::new(1.0 / side),
+        };
+        FaceSample { detection, shape: None, verdict: Err(Unusable::TooDark { exposure: 1.0 }) }
+    }
+
+    fn chosen(sides: &[f32], choice: FaceChoice) -> Result<f32, SampleError> {
+        let faces = sides.iter().map(|side| face(*side)).collect();
+        choose(faces, choice).map(|face| face.detection.bbox.width())
+    }
+
+    #[test]
+    fn only_face_is_taken_whatever_the_choice() {
+        assert_eq!(chosen(&[20.0], FaceChoice::Only).unwrap(), 20.0);
+        assert_eq!(chosen(&[20.0], FaceChoice::Largest).unwrap(), 20.0);
+    }
+
+    #[test]
+    fn largest_face_is_by_area_and_not_by_detection_score() {
+        assert_eq!(chosen(&[20.0, 90.0, 50.0], FaceChoice::Largest).unwrap(), 90.0);
+    }
+
+    #[test]
+    fn several_faces_are_refused_with_their_number_unless_one_is_chosen() {
+        let refused = chosen(&[20.0, 90.0, 50.0], FaceChoice::Only);
+        assert!(matches!(refused, Err(SampleError::SeveralFaces { count: 3 })));
+    }
+
+    #[test]
+    fn picture_without_faces_is_refused_whatever_the_choice() {
+        for choice in [FaceChoice::Only, FaceChoice::Largest] {
+            assert!(matches!(chosen(&[], choice), Err(SampleError::NoFace)));
+        }
+    }
+
+    #[test]
+    fn every_measurement_is_stored_under_its_own_name() {
+        let quality = Quality {
+            score: QualityScore::new(0.5),
+            eye_distance_px: 1.0,
+            sharpness: 2.0,
+            exposure: 3.0,
+            yaw_deg: 4.0,
+            pitch_deg: 5.0,
+            roll_deg: 6.0,
+            face_presence: 7.0,
+            inside: 8.0,
+        };
+        let stored = SampleQuality::from(&quality);
+        assert_eq!(stored.score, quality.score);
+        let rest = [stored.eye_distance_px, stored.sharpness, stored.yaw_deg, stored.pitch_deg];
+        assert_eq!((rest, stored.roll_deg), ([1.0, 2.0, 4.0, 5.0], 6.0));
+    }
+}

@@ -111,7 +111,7 @@ fn jpegs_of(folder: &Path) -> Result<Vec<Vec<u8>>> {
     }
     ensure!(!paths.is_empty(), "{} holds no .jpg", folder.display());
     paths.sort();
-    paths.iter().map(|path| read_picture(path)).collect()
+    paths.iter().map(|path| read_picture(path).with_context(|| path.display().to_string())).collect()
 }
 
 fn search(context: &Context, templates: u32) -> Result<()> {

@@ -8,6 +8,14 @@ use super::output::Output;
 use super::{Answer, Context};
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  limen config template > limen.toml
+  limen --config limen.toml config check
+  limen config show                         where does each value come from?
+  LIMEN_CAMERA__WIDTH=1280 limen config show
+
+Later ones win: defaults, the file, limen.toml.d/*.toml beside it, LIMEN_SECTION__KEY, flags.")]
 pub(super) struct ConfigArguments {
     #[command(subcommand)]
     pub(super) action: ConfigAction,

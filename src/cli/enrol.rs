@@ -1,20 +1,26 @@
 //! `limen enrol`.
 
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use limen::decode::MAX_STILL_BYTES;
-use limen::enrol::{DuplicateOf, EnrolmentCandidate, EnrolmentThresholds, UnusableSamples, plan};
+use limen::enrol::{
+    DuplicateOf, EnrolmentCandidate, EnrolmentRefused, EnrolmentThresholds, RefusalReason, RefusedSample,
+    UnusableSamples, plan,
+};
 use limen::gallery::{Enrolment, EnrolmentTarget, GalleryStore, SampleOrigin, SampleQuality, SubjectName};
 use limen::models::Thresholds;
 use limen::recognise::Perception;
-use limen::sample::{FaceChoice, Sample};
+use limen::sample::{FaceChoice, Sample, SampleError};
 use limen::score::{ComparisonScore, QualityScore};
 use serde_json::json;
 
 use super::output::{Colour, Output};
-use super::{Answer, Context};
+use super::{Answer, Context, Usage};
 
 /// Two pictures above this are one picture twice; even two frames of one second differ more.
 const DUPLICATE_SCORE: f32 = 0.995;
@@ -47,7 +53,11 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
     let name = SubjectName::new(&arguments.name)?;
     let files = pictures(&arguments.pictures)?;
     let most = context.config.enrolment.maximum_pictures as usize;
-    ensure!(files.len() <= most, "{} pictures were given, enrolment.maximum_pictures is {most}", files.len());
+    let given = files.len();
+    ensure!(
+        given <= most,
+        Usage(format!("{given} pictures were given, and enrolment.maximum_pictures is {most}"))
+    );
     let models = context.models()?;
     let thresholds = context.thresholds(&models)?;
     let mut perception = context.perception(&models)?;
@@ -59,8 +69,8 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
     let progress = output.progress(files.len(), "looking at pictures");
     for (index, file) in files.iter().enumerate() {
         progress.inc(1);
-        let sample =
-            read_picture(file).and_then(|bytes| Ok(Sample::take(&mut perception, &bytes, choice, minimum)?));
+        let sample = read_picture(file)
+            .and_then(|bytes| Sample::take(&mut perception, &bytes, choice, minimum).map_err(in_flags));
         match sample {
             Ok(sample) => candidates.push(candidate(index, sample)),
             Err(error) => refused.push((file, format!("{error:#}"))),
@@ -77,9 +87,9 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
 
     let skip = if arguments.skip_unusable { UnusableSamples::Skip } else { UnusableSamples::RefuseAll };
     let done = carry_out(&mut store, &perception, name, candidates, &thresholds, skip)
-        .context("nothing was enrolled")?;
-    for (index, reason) in &done.refused {
-        output.warning(&format!("{}: {reason}", files[*index].display()));
+        .map_err(|error| by_file(error, &files, output))?;
+    for sample in &done.refused {
+        output.warning(&refusal(sample, &files));
     }
     for (index, of) in &done.duplicates {
         let what = match of {
@@ -100,7 +110,9 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
             "created": done.created,
             "templates": done.templates,
             "refused": refused.iter().map(|(file, reason)| json!({ "picture": file, "reason": reason }))
-                .chain(done.refused.iter().map(|(i, reason)| json!({ "picture": files[*i], "reason": reason })))
+                .chain(done.refused.iter().map(|RefusedSample { index, reason }| {
+                    json!({ "picture": files[*index], "reason": reason_by_file(reason, &files) })
+                }))
                 .collect::<Vec<_>>(),
             "duplicates": done.duplicates.len(),
             "looks_like": looks_like,
@@ -108,7 +120,10 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
         || {
             let what = if done.created { "enrolled" } else { "added to" };
             let plural = if done.templates == 1 { "" } else { "s" };
-            output.coloured(Colour::Green, &format!("{what} {}: {} template{plural}", arguments.name.trim(), done.templates))
+            output.coloured(
+                Colour::Green,
+                &format!("{what} {}: {} template{plural}", arguments.name.trim(), done.templates),
+            )
         },
     )?;
     Ok(Answer::Yes)
@@ -119,7 +134,7 @@ pub(super) struct Enrolled {
     subject: String,
     created: bool,
     templates: usize,
-    refused: Vec<(usize, String)>,
+    refused: Vec<RefusedSample>,
     duplicates: Vec<(usize, DuplicateOf)>,
     looks_like: Vec<(String, ComparisonScore)>,
 }
@@ -151,7 +166,7 @@ pub(super) fn carry_out(
         subject: receipt.subject.to_string(),
         created: receipt.created,
         templates: receipt.templates.len(),
-        refused: plan.refused.iter().map(|sample| (sample.index, sample.reason.to_string())).collect(),
+        refused: plan.refused,
         duplicates: plan.duplicates.iter().map(|sample| (sample.index, sample.of)).collect(),
         looks_like: plan.looks_like.iter().map(|like| (name_of(like.subject), like.score)).collect(),
     })
@@ -186,16 +201,69 @@ fn pictures(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads a file that may be anything, but not more of it than a picture may have.
+/// Reads a file that may be anything, but not more of it than a picture may have. The caller says
+/// which file it was.
 pub(super) fn read_picture(path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read;
+    // Opening a pipe would otherwise wait for somebody who writes to it.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).context("cannot be opened")?;
+    let data = file.metadata().context("cannot be examined")?;
+    ensure!(data.is_file(), "this is no file but a folder, pipe or device");
+    let limit = MAX_STILL_BYTES as u64;
+    ensure!(data.len() <= limit, "the file has {} bytes; at most {limit} are accepted", data.len());
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    ensure!(file.metadata().is_ok_and(|data| data.is_file()), "{} is not a file", path.display());
-    file.take(MAX_STILL_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    // Bounded again, since a file can grow.
+    file.take(limit + 1).read_to_end(&mut bytes).context("cannot be read")?;
     Ok(bytes)
+}
+
+/// Why there is no sample, in the words of the command line.
+pub(super) fn in_flags(error: SampleError) -> anyhow::Error {
+    match error {
+        SampleError::SeveralFaces { count } => {
+            anyhow!(
+                "{count} faces were found; crop the picture to one, or take the largest with --largest-face"
+            )
+        }
+        error => error.into(),
+    }
+}
+
+/// Why nothing was enrolled, with each refused picture told by its file and not by its number.
+fn by_file(error: anyhow::Error, files: &[PathBuf], output: &Output) -> anyhow::Error {
+    let (refused, why) = match error.downcast::<EnrolmentRefused>() {
+        Ok(EnrolmentRefused::Unusable(refused)) => {
+            let hint = if refused.len() < files.len() { "; --skip-unusable enrols the others" } else { "" };
+            let why = format!("{} of {} pictures cannot be used{hint}", refused.len(), files.len());
+            (refused, why)
+        }
+        Ok(EnrolmentRefused::Ambiguous(refused)) => {
+            (refused, "the pictures show different people, and none of them in most".to_owned())
+        }
+        Ok(EnrolmentRefused::OnlyDuplicates(_)) => {
+            (Vec::new(), "every picture is enrolled already under this name".to_owned())
+        }
+        Ok(error) => return anyhow::Error::new(error).context("nothing was enrolled"),
+        Err(error) => return error.context("nothing was enrolled"),
+    };
+    for sample in &refused {
+        output.warning(&refusal(sample, files));
+    }
+    anyhow!("nothing was enrolled: {why}")
+}
+
+fn refusal(sample: &RefusedSample, files: &[PathBuf]) -> String {
+    format!("{}: {}", files[sample.index].display(), reason_by_file(&sample.reason, files))
+}
+
+fn reason_by_file(reason: &RefusalReason, files: &[PathBuf]) -> String {
+    match reason {
+        RefusalReason::DisagreesWithSamples { samples, score } => {
+            let others: Vec<_> = samples.iter().map(|index| files[*index].display().to_string()).collect();
+            format!("looks like somebody else than {} (score {score})", others.join(", "))
+        }
+        RefusalReason::DisagreesWithSubject { .. } => reason.to_string(),
+    }
 }
 
 /// Enrols the people of the built-in scene that its demonstration knows.
@@ -205,7 +273,9 @@ pub(super) fn enrol_scene(
     thresholds: &Thresholds,
     output: &Output,
 ) -> Result<()> {
-    for person in limen::camera::scene::people().iter().filter(|person| person.enrolled) {
+    let people = limen::camera::scene::people();
+    let mut enrolled = 0;
+    for person in people.iter().filter(|person| person.enrolled) {
         let mut candidates = Vec::new();
         for (index, picture) in person.pictures.iter().enumerate() {
             candidates.push(candidate(
@@ -214,8 +284,13 @@ pub(super) fn enrol_scene(
             ));
         }
         let name = SubjectName::new(person.name)?;
-        let done = carry_out(store, perception, name, candidates, thresholds, UnusableSamples::RefuseAll)?;
-        output.note(&format!("enrolled {} from {} of the built-in portraits", person.name, done.templates));
+        carry_out(store, perception, name, candidates, thresholds, UnusableSamples::RefuseAll)?;
+        enrolled += 1;
     }
+    // No names: standard error ends in logs.
+    output.note(&format!(
+        "{enrolled} of the {} people in the built-in scene are enrolled; the others are to stay unknown",
+        people.len()
+    ));
     Ok(())
 }

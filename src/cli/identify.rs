@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use limen::decode::still;
 use limen::draw::{Annotation, Tone, annotate};
@@ -15,9 +15,9 @@ use limen::sample::{FaceChoice, Sample};
 use limen::score::{ComparisonScore, QualityScore};
 use serde_json::{Value, json};
 
-use super::enrol::read_picture;
+use super::enrol::{in_flags, read_picture};
 use super::output::Colour;
-use super::{Answer, Context};
+use super::{Answer, Context, Usage};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -52,9 +52,9 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) fn identify(context: &Context, arguments: &IdentifyArguments) -> Result<Answer> {
-    if arguments.draw.is_some() && arguments.pictures.len() != 1 {
-        bail!("--draw takes one picture, {} were given", arguments.pictures.len());
-    }
+    let given = arguments.pictures.len();
+    let drawable = arguments.draw.is_none() || given == 1;
+    ensure!(drawable, Usage(format!("--draw takes one picture, {given} were given")));
     let models = context.models()?;
     let in_force = context.thresholds(&models)?;
     let thresholds = IdentificationThresholds::from(&in_force);
@@ -225,25 +225,37 @@ pub(super) fn write_png(image: &RgbImage, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What a picture is compared with.
+enum Reference<'a> {
+    Picture(&'a Path),
+    Subject(SubjectName),
+}
+
 pub(super) fn verify(context: &Context, arguments: &VerifyArguments) -> Result<Answer> {
+    let (probe, reference) = match (arguments.pictures.as_slice(), &arguments.subject) {
+        ([left, right], None) => (left, Reference::Picture(right)),
+        ([picture], Some(name)) => (picture, Reference::Subject(SubjectName::new(name)?)),
+        ([_], None) => return Err(Usage::error("one picture was given; give two, or --subject NAME")),
+        _ => return Err(Usage::error("--subject takes one picture, two were given")),
+    };
     let models = context.models()?;
     let threshold = ComparisonScore::new(context.thresholds(&models)?.verification);
     let mut perception = context.perception(&models)?;
     drop(models);
     let choice = if arguments.largest_face { FaceChoice::Largest } else { FaceChoice::Only };
-    let mut take = |path: &PathBuf| -> Result<Sample> {
+    let mut take = |path: &Path| -> Result<Sample> {
         read_picture(path)
-            .and_then(|bytes| Ok(Sample::take(&mut perception, &bytes, choice, QualityScore::MIN)?))
+            .and_then(|bytes| {
+                Sample::take(&mut perception, &bytes, choice, QualityScore::MIN).map_err(in_flags)
+            })
             .with_context(|| format!("{}", path.display()))
     };
-    let (score, against) = match (arguments.pictures.as_slice(), &arguments.subject) {
-        ([left, right], None) => {
-            let (first, second) = (take(left)?, take(right)?);
-            (first.embedding.compare(&second.embedding)?, right.display().to_string())
+    let sample = take(probe)?;
+    let (score, against) = match reference {
+        Reference::Picture(path) => {
+            (sample.embedding.compare(&take(path)?.embedding)?, path.display().to_string())
         }
-        ([picture], Some(name)) => {
-            let sample = take(picture)?;
-            let name = SubjectName::new(name)?;
+        Reference::Subject(name) => {
             let store = context.store()?;
             let Some(subject) = store.subject_named(&name)? else {
                 bail!("nobody is enrolled as {}; `limen subjects list` shows who is", name.as_str());
@@ -254,8 +266,6 @@ pub(super) fn verify(context: &Context, arguments: &VerifyArguments) -> Result<A
             };
             (score, subject.name.as_str().to_owned())
         }
-        ([_], None) => bail!("one picture was given; give two, or --subject NAME"),
-        _ => bail!("--subject takes one picture"),
     };
     let same = score >= threshold;
     context.output.result(

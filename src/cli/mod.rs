@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
 use limen::config::{Config, ConfigError, Layers, LogFormat};
-use limen::gallery::GalleryStore;
+use limen::gallery::{GalleryStore, NameError};
 use limen::install;
-use limen::models::{ModelSet, Thresholds};
+use limen::models::{ModelError, ModelSet, Thresholds};
 use limen::recognise::Perception;
 use limen::vault::{RootKey, StateFolder, credentials_directory};
 
@@ -67,8 +67,16 @@ enum Command {
     /// Measure time per stage, search, start and memory
     Bench(bench::BenchArguments),
     /// Check models, runtime and recognition with a known face
+    #[command(after_help = "\
+Example: limen selftest && limen run
+
+It needs neither a camera nor anybody enrolled, and takes less than a second.")]
     Selftest,
     /// List the cameras that could be used
+    #[command(after_help = "\
+Example: limen cameras
+
+`limen run --source` takes the path that stands at the start of each line.")]
     Cameras,
     /// Check, show or print the configuration
     Config(config::ConfigArguments),
@@ -87,6 +95,21 @@ enum Answer {
     No,
 }
 
+/// Something about the command line that its parser cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+impl Usage {
+    fn error(text: impl Into<String>) -> anyhow::Error {
+        Self(text.into()).into()
+    }
+}
+
+fn is_wrong_input(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>() || error.is::<Usage>() || error.is::<NameError>()
+}
+
 /// What every command gets.
 struct Context {
     config: Config,
@@ -102,8 +125,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
-            let wrong_input = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if wrong_input { 2 } else { 1 })
+            ExitCode::from(if is_wrong_input(&error) { 2 } else { 1 })
         }
     }
 }
@@ -162,7 +184,13 @@ fn start_log(config: &Config) {
 
 impl Context {
     fn models(&self) -> Result<ModelSet> {
-        Ok(ModelSet::load(&install::models_folder(&self.config))?)
+        ModelSet::load(&install::models_folder(&self.config)).map_err(|error| match error {
+            ModelError::Unreadable { .. } => anyhow!(
+                "{error}; set models.folder, or LIMEN_MODELS__FOLDER, to the folder that holds \
+                 manifest.toml and the files it lists; in a checkout `make run` does that"
+            ),
+            error => error.into(),
+        })
     }
 
     fn perception(&self, models: &ModelSet) -> Result<Perception> {

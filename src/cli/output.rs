@@ -46,20 +46,19 @@ impl Output {
 
     /// Why the command failed, with every cause that adds something.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        if self.json {
-            let value = serde_json::json!({ "error": format!("{error:#}") });
-            // With standard error gone there is nobody left to tell.
-            let _ = writeln!(std::io::stderr().lock(), "{value}");
-        } else {
-            self.aside("error", "\x1b[1;31m", &format!("{error:#}"));
-        }
+        self.aside("error", "\x1b[1;31m", &format!("{error:#}"));
     }
 
     fn aside(&self, word: &str, colour: &str, text: &str) {
         let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let (start, end) = if coloured { (colour, "\x1b[0m") } else { ("", "") };
+        let line = if self.json {
+            serde_json::json!({ word: text }).to_string()
+        } else {
+            format!("{start}{word}{end}: {text}")
+        };
         // With standard error gone there is nobody left to tell.
-        let _ = writeln!(std::io::stderr().lock(), "{start}{word}{end}: {text}");
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
     }
 
     /// Text in a colour, on a terminal.

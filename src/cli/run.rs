@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use limen::camera::DeviceInfo;
+use limen::camera::{DeviceInfo, SourceSpec};
 use limen::config::Layers;
-use limen::daemon::{LookSlot, Parts, Report, run as run_daemon};
+use limen::daemon::{LookSlot, Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
 use limen::recogniser::{Look, SeenLabel};
 use serde_json::json;
@@ -73,6 +73,10 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         // In this order: the first signal finds the flag unset and sets it, the second one ends.
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    // A camera may be plugged in later; a recording that cannot be read now is a mistake.
+    if matches!(context.config.camera.source, SourceSpec::Replay(_)) {
+        limen::camera::open(&camera_settings(&context.config))?;
     }
     let models = context.models()?;
     let thresholds = context.thresholds(&models)?;

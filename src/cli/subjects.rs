@@ -4,12 +4,12 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use limen::clock::{Clock, SystemClock, UnixMillis};
 use limen::gallery::{EnrolledSubject, GalleryStore, SubjectName};
 use serde_json::{Value, json};
 
-use super::{Answer, Context};
+use super::{Answer, Context, Usage};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -40,14 +40,15 @@ enum Action {
         new_name: String,
     },
     /// Stop recognising a subject after some time
+    #[command(group(ArgGroup::new("when").required(true).args(["days", "never"])))]
     Expire {
         /// The subject's name
         name: String,
         /// Days from now
-        #[arg(long, required_unless_present = "never", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: Option<u32>,
         /// Never expire
-        #[arg(long, conflicts_with = "days")]
+        #[arg(long)]
         never: bool,
     },
     /// Erase a subject with all templates
@@ -126,6 +127,7 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
             output.result(
                 &json!({ "subject": subject.id.to_string(), "expires_at": at }),
                 || match days {
+                    Some(1) => format!("{} is recognised for one more day", subject.name.as_str()),
                     Some(days) => format!("{} is recognised for {days} more days", subject.name.as_str()),
                     None => format!("{} does not expire", subject.name.as_str()),
                 },
@@ -144,12 +146,8 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                     "templates": receipt.templates, "log_emptied": receipt.log_emptied,
                 }),
                 || {
-                    format!(
-                        "erased {}: {} templates, {} samples",
-                        subject.name.as_str(),
-                        receipt.templates,
-                        receipt.samples
-                    )
+                    let plural = if receipt.templates == 1 { "" } else { "s" };
+                    format!("erased {} with {} template{plural}", subject.name.as_str(), receipt.templates)
                 },
             )?;
             if !receipt.log_emptied {
@@ -170,7 +168,7 @@ fn find(store: &GalleryStore, name: &str) -> Result<EnrolledSubject> {
 
 fn confirmed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("there is no terminal to ask on; pass --yes to erase without being asked");
+        return Err(Usage::error("there is no terminal to ask on; pass --yes to erase without being asked"));
     }
     let mut err = std::io::stderr().lock();
     write!(err, "{question} [y/N] ")?;
