@@ -22,7 +22,7 @@ use limen::gallery::{GalleryStore, NameError};
 use limen::install;
 use limen::models::{ModelError, ModelSet, Thresholds};
 use limen::recognise::Perception;
-use limen::vault::{RootKey, StateFolder, credentials_directory};
+use limen::vault::{KeySource, RootKey, StateFolder, credentials_directory};
 
 use output::Output;
 
@@ -204,18 +204,22 @@ impl Context {
     }
 
     fn store(&self) -> Result<GalleryStore> {
-        open_store(&self.config.state.folder, &self.output)
+        let (store, about_the_key) = open_store(&self.config.state.folder)?;
+        if let Some(note) = about_the_key {
+            self.output.note(&note);
+        }
+        Ok(store)
     }
 }
 
-fn open_store(folder: &std::path::Path, output: &Output) -> Result<GalleryStore> {
+/// Opens the gallery in a state folder, and tells what to know about a key that was made for it.
+fn open_store(folder: &std::path::Path) -> Result<(GalleryStore, Option<String>)> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
     let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
-    if let limen::vault::KeySource::File { created: true, .. } = &source
-        && let Some(warning) = source.warning()
-    {
-        output.note(&warning);
-    }
-    Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
+    let about_the_key = match &source {
+        KeySource::File { created: true, .. } => source.warning(),
+        _ => None,
+    };
+    Ok((GalleryStore::open(&state, &key, Arc::new(SystemClock))?, about_the_key))
 }
