@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::align::AlignedFace;
 use crate::frame::FrameSize;
-use crate::geometry::Point;
+use crate::geometry::{PixelBox, Point};
 use crate::landmarks::{FivePoints, HeadPose, Landmarks};
 use crate::score::QualityScore;
 
@@ -30,7 +30,7 @@ pub struct Quality {
     pub roll_deg: f32,
     /// Probability that there is a face, 0 to 1.
     pub face_presence: f32,
-    /// Share of the mesh inside the picture, 0 to 1.
+    /// Share of the face inside the picture, 0 to 1.
     pub inside: f32,
 }
 
@@ -55,7 +55,7 @@ pub struct QualityLimits {
     pub minimum_face_presence: f32,
 }
 
-/// Share of the mesh that must lie inside the picture; a forehead may be cut, an eye may not.
+/// Share of the face that must lie inside the picture; a forehead may be cut, an eye may not.
 const MINIMUM_INSIDE: f32 = 0.85;
 
 /// Why a sample is not used.
@@ -149,8 +149,14 @@ impl std::fmt::Display for Unusable {
 }
 
 impl Quality {
-    /// Measures one sample. `size` is the source picture's.
-    pub fn measure(landmarks: &Landmarks, points: &FivePoints, face: &AlignedFace, size: FrameSize) -> Self {
+    /// Measures one sample. `bbox` is the detector's, `size` the source picture's.
+    pub fn measure(
+        landmarks: &Landmarks,
+        points: &FivePoints,
+        face: &AlignedFace,
+        bbox: &PixelBox,
+        size: FrameSize,
+    ) -> Self {
         let HeadPose { yaw_deg, pitch_deg, roll_deg } = landmarks.head_pose();
         let luma = Luma::of(face);
         let mut quality = Self {
@@ -162,7 +168,9 @@ impl Quality {
             pitch_deg,
             roll_deg,
             face_presence: landmarks.face_presence,
-            inside: share_inside(landmarks.points(), size),
+            // At the edge the landmark network squeezes its points into what it sees, the detector
+            // does not.
+            inside: share_inside(landmarks.points(), size).min(bbox_inside(bbox, size)),
         };
         quality.score = quality.combined();
         quality
@@ -217,6 +225,11 @@ impl Quality {
         let whole = rising(self.inside, 0.7, 1.0) * self.face_presence.clamp(0.0, 1.0);
         QualityScore::new(size * sharpness * yaw * pitch * light * whole)
     }
+}
+
+fn bbox_inside(bbox: &PixelBox, size: FrameSize) -> f32 {
+    let picture = PixelBox::new(0.0, 0.0, size.width as f32, size.height as f32);
+    if bbox.area() > 0.0 { bbox.intersection(&picture) / bbox.area() } else { 0.0 }
 }
 
 fn share_inside(points: impl ExactSizeIterator<Item = Point>, size: FrameSize) -> f32 {
@@ -355,6 +368,14 @@ mod tests {
         assert!((sharp - dim).abs() < 0.02, "{sharp} {dim}");
         assert!(blurred < sharp / 2.0, "{blurred} {sharp}");
         assert_eq!(Luma::of(&crop(|_, _| 90)).sharpness(), 0.0);
+    }
+
+    #[test]
+    fn box_half_outside_the_picture_is_half_inside() {
+        let size = FrameSize { width: 100, height: 100 };
+        assert_eq!(bbox_inside(&PixelBox::new(-20.0, 10.0, 20.0, 50.0), size), 0.5);
+        assert_eq!(bbox_inside(&PixelBox::new(10.0, 10.0, 20.0, 50.0), size), 1.0);
+        assert_eq!(bbox_inside(&PixelBox::default(), size), 0.0);
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Perception {
         let Some(aligned) = self.template.align(picture, &points, &mut self.resampler)? else {
             return Ok(FaceSample { detection, shape: None, verdict: no_face(landmarks.face_presence) });
         };
-        let quality = Quality::measure(&landmarks, &points, &aligned, picture.size());
+        let quality = Quality::measure(&landmarks, &points, &aligned, &detection.bbox, picture.size());
         self.timings.align += start.elapsed();
         let verdict = quality.check(&self.limits);
         Ok(FaceSample { detection, shape: Some(FaceShape { landmarks, points, quality, aligned }), verdict })

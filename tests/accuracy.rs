@@ -4,7 +4,7 @@
 //! `LIMEN_LITERT__LIBRARY` or where `make setup` puts it. With `LIMEN_EVAL_F32_MODELS`, the folder
 //! of float models that `make models` leaves, the loss by quantisation is checked too.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test; its figures are its output")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Memory of this process, as the kernel counts it.
+//! Memory of a process, as the kernel counts it.
 
 use serde::Serialize;
 
@@ -12,9 +12,14 @@ pub struct ResidentMemory {
 }
 
 impl ResidentMemory {
-    /// Reads `/proc/self/status`; `None` where there is none.
+    /// This process; `None` where the system does not tell.
     pub fn of_this_process() -> Option<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/self/status").ok()?)
+        Self::of_process(std::process::id())
+    }
+
+    /// Another process; `None` where it has ended or the system does not tell.
+    pub fn of_process(id: u32) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/{id}/status")).ok()?)
     }
 
     fn parse(status: &str) -> Option<Self> {

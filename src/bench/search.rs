@@ -102,7 +102,7 @@ pub(super) fn synthetic_gallery(
 }
 
 /// Sums of four uniform numbers are near enough to normal to point anywhere alike.
-fn direction(
+pub(super) fn direction(
     random: &mut Random,
     dimensions: usize,
     space: &EmbeddingSpaceId,

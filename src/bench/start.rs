@@ -1,15 +1,29 @@
-//! Times a program from its start to its first line, as somebody waiting for it would.
+//! Times a program from its start to its first result, as somebody waiting for it would, and reads
+//! how much memory it then holds.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::embedding::EmbeddingSpaceId;
+use crate::gallery::{
+    Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleOrigin, SampleQuality,
+    SubjectName,
+};
+use crate::score::QualityScore;
+
+use super::memory::ResidentMemory;
+use super::random::Random;
+use super::search::{BenchError, direction};
+
 /// Longest wait for the line.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// From the first result to the reading of the memory, in the last round.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// What was measured.
 #[derive(Clone, Debug, Serialize)]
@@ -22,6 +36,8 @@ pub struct StartTimings {
     pub median_ms: f64,
     /// Slowest, milliseconds.
     pub slowest_ms: f64,
+    /// Memory of the last one, some seconds after its first result.
+    pub memory: Option<ResidentMemory>,
 }
 
 /// Why a start could not be timed.
@@ -49,20 +65,70 @@ pub enum StartError {
     },
 }
 
+/// Enrols subjects whose templates point anywhere, three each, through the store as any other.
+pub fn enrol_synthetic(
+    store: &mut GalleryStore,
+    space: &EmbeddingSpaceId,
+    dimensions: usize,
+    subjects: usize,
+) -> Result<(), SyntheticError> {
+    let mut random = Random::new(0x73_74_61_72);
+    for number in 0..subjects {
+        let name = SubjectName::new(&format!("synthetic {number}")).expect("words and digits are a name");
+        let sample = |_| {
+            Ok(NewSample {
+                origin: SampleOrigin::File,
+                quality: SampleQuality {
+                    score: QualityScore::MAX,
+                    eye_distance_px: 60.0,
+                    sharpness: 0.5,
+                    yaw_deg: 0.0,
+                    pitch_deg: 0.0,
+                    roll_deg: 0.0,
+                },
+                embedding: direction(&mut random, dimensions, space).map_err(BenchError::from)?,
+            })
+        };
+        let samples = (0..3).map(sample).collect::<Result<_, SyntheticError>>()?;
+        store.enrol(&Enrolment { subject: EnrolmentTarget::New(name), samples })?;
+    }
+    Ok(())
+}
+
+/// Whether a line of `limen run --json` is about a visitor, not about the camera.
+pub fn is_result(line: &str) -> bool {
+    let value = serde_json::from_str::<serde_json::Value>(line).ok();
+    let event = value.as_ref().and_then(|value| value.get("event")?.as_str());
+    matches!(event, Some("identified" | "unknown"))
+}
+
+/// Why there is no synthetic gallery.
+#[derive(Debug, Error)]
+pub enum SyntheticError {
+    /// Its embeddings could not be made.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
+}
+
 /// Starts the program `rounds` times and times each from just before its process is made to the
-/// first line on its standard output that `awaited` accepts; the process is ended then. The first
-/// round brings the files into memory and is not counted.
+/// first line on its standard output that `awaited` accepts; the process is ended then, the last one
+/// after its memory has been read. The round before the first brings the files into memory.
 pub fn time_to_first_line(
     mut command: impl FnMut() -> Command,
     awaited: impl Fn(&str) -> bool + Clone + Send + 'static,
     rounds: usize,
 ) -> Result<StartTimings, StartError> {
-    let mut times = Vec::with_capacity(rounds);
-    for round in 0..=rounds.max(1) {
-        let time = one(command(), awaited.clone())?;
-        if round > 0 {
-            times.push(time);
-        }
+    one(command(), awaited.clone(), Duration::ZERO)?;
+    let (mut times, mut memory) = (Vec::with_capacity(rounds), None);
+    let last = rounds.max(1) - 1;
+    for round in 0..=last {
+        let settling = if round == last { SETTLING } else { Duration::ZERO };
+        let (time, found) = one(command(), awaited.clone(), settling)?;
+        times.push(time);
+        memory = found;
     }
     times.sort_unstable();
     let ms = |at: usize| times[at].as_secs_f64() * 1e3;
@@ -71,13 +137,15 @@ pub fn time_to_first_line(
         fastest_ms: ms(0),
         median_ms: ms(times.len() / 2),
         slowest_ms: ms(times.len() - 1),
+        memory,
     })
 }
 
 fn one(
     mut command: Command,
     awaited: impl Fn(&str) -> bool + Send + 'static,
-) -> Result<Duration, StartError> {
+    settling: Duration,
+) -> Result<(Duration, Option<ResidentMemory>), StartError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let start = Instant::now();
     let mut child = command
@@ -89,21 +157,26 @@ fn one(
     let output = child.stdout.take().expect("standard output was asked for");
     let (tell, told) = mpsc::channel();
     let reader = std::thread::spawn(move || {
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let seen = lines.any(|line| awaited(&line)).then(Instant::now);
         // Nobody listens any more when the wait was given up.
-        let _ = tell.send(first_line(output, awaited).then(Instant::now));
+        let _ = tell.send(seen);
+        // The program may go on talking; nothing must keep it from that.
+        lines.for_each(drop);
     });
     let answer = told.recv_timeout(PATIENCE);
+    if answer.as_ref().is_ok_and(Option::is_some) {
+        std::thread::sleep(settling);
+    }
+    let memory = ResidentMemory::of_process(child.id());
     end(&mut child);
+    // It has read to the end of a pipe that nobody writes to any more.
     let joined = reader.join();
     match (answer, joined) {
-        (Ok(Some(seen)), Ok(())) => Ok(seen - start),
+        (Ok(Some(seen)), Ok(())) => Ok((seen - start, memory)),
         (Err(mpsc::RecvTimeoutError::Timeout), _) => Err(StartError::Late { program }),
         _ => Err(StartError::Ended { program }),
     }
-}
-
-fn first_line(output: ChildStdout, awaited: impl Fn(&str) -> bool) -> bool {
-    BufReader::new(output).lines().map_while(Result::ok).any(|line| awaited(&line))
 }
 
 /// Ends the process; one that has ended by itself is as good.
@@ -114,11 +187,13 @@ fn end(child: &mut Child) {
 
 impl std::fmt::Display for StartTimings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rounds, fastest_ms, median_ms, slowest_ms } = self;
+        let Self { rounds, fastest_ms, median_ms, slowest_ms, memory } = self;
         write!(
             f,
-            "first result after {median_ms:.0} ms (fastest {fastest_ms:.0}, slowest {slowest_ms:.0}, {rounds} starts)"
-        )
+            "first result   {median_ms:.0} ms after the start (fastest {fastest_ms:.0}, slowest {slowest_ms:.0}; \
+             {rounds} starts)"
+        )?;
+        memory.iter().try_for_each(|memory| write!(f, "\nmemory         {memory}"))
     }
 }
 
@@ -140,6 +215,14 @@ mod tests {
         let timings = timings.unwrap();
         assert_eq!(timings.rounds, 2);
         assert!(timings.fastest_ms > 0.0 && timings.fastest_ms <= timings.slowest_ms);
+        assert!(timings.memory.is_none(), "it has ended before its memory is read");
+    }
+
+    #[test]
+    fn lines_about_the_camera_are_no_result() {
+        assert!(is_result(r#"{"id":1,"event":"unknown","best_score":0.1}"#));
+        assert!(!is_result(r#"{"event":"streaming","stream":{"label":"identified"}}"#));
+        assert!(!is_result("note: \"event\":\"identified\""));
     }
 
     #[test]

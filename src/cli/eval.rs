@@ -7,6 +7,7 @@ use clap::Args;
 use limen::eval::distance::detection_over_distance;
 use limen::eval::{EvalOptions, evaluate};
 use limen::install;
+use limen::models::ModelSet;
 
 use super::{Answer, Context};
 
@@ -16,7 +17,9 @@ FOLDER holds verification.csv (left,right,same,fold) and identification.csv
 (role,subject,image), with pictures named relative to it. Every listed case counts; a picture
 without a face is an error.
 
-Example: limen eval ../photographs --threads 2")]
+Examples:
+  limen eval ../photographs
+  limen eval ../photographs --distance")]
 pub(super) struct EvalArguments {
     /// Folder of photographs with protocols
     #[arg(value_name = "FOLDER")]
@@ -24,13 +27,19 @@ pub(super) struct EvalArguments {
     /// Pictures worked on at a time
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     threads: u8,
-    /// Measure recall over distance instead: faces pasted at growing distances into larger frames
+    /// Measure recall over distance instead: photographs shrunk and set into larger textured frames
     #[arg(long)]
     distance: bool,
+    /// Folder of other networks, as models.folder in the configuration
+    #[arg(long, value_name = "FOLDER")]
+    models: Option<PathBuf>,
 }
 
 pub(super) fn eval(context: &Context, arguments: &EvalArguments) -> Result<Answer> {
-    let models = context.models()?;
+    let models = match &arguments.models {
+        Some(folder) => ModelSet::load(folder)?,
+        None => context.models()?,
+    };
     let runtime = models.runtime(&install::litert_library(&context.config))?;
     let bar = context.output.progress(0, "measuring");
     let progress = |done: usize, all: usize| {

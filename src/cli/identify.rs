@@ -213,7 +213,10 @@ pub(super) fn write_png(image: &RgbImage, target: &Path) -> Result<()> {
         _ => Path::new("."),
     };
     let cannot = || format!("cannot write {}", target.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
+    // As any other file the operator asks for: the umask decides who may read it.
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let mut file =
+        tempfile::Builder::new().permissions(permissions).tempfile_in(folder).with_context(cannot)?;
     let encoder = image::codecs::png::PngEncoder::new(std::io::BufWriter::new(&mut file));
     let (width, height) = (image.width(), image.height());
     image::ImageEncoder::write_image(encoder, image.pixels(), width, height, image::ExtendedColorType::Rgb8)

@@ -22,7 +22,7 @@ use limen::gallery::{GalleryStore, NameError};
 use limen::install;
 use limen::models::{ModelError, ModelSet, Thresholds};
 use limen::recognise::Perception;
-use limen::vault::{KeySource, RootKey, StateFolder, credentials_directory};
+use limen::vault::{RootKey, StateFolder, credentials_directory};
 
 use output::Output;
 
@@ -204,22 +204,19 @@ impl Context {
     }
 
     fn store(&self) -> Result<GalleryStore> {
-        let (store, about_the_key) = open_store(&self.config.state.folder)?;
-        if let Some(note) = about_the_key {
-            self.output.note(&note);
-        }
-        Ok(store)
+        open_store(&self.config.state.folder, |warning| self.output.note(warning))
     }
 }
 
-/// Opens the gallery in a state folder, and tells what to know about a key that was made for it.
-fn open_store(folder: &std::path::Path) -> Result<(GalleryStore, Option<String>)> {
+/// `warn` hears what a key that was made just now does not protect from.
+fn open_store(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<GalleryStore> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
     let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
-    let about_the_key = match &source {
-        KeySource::File { created: true, .. } => source.warning(),
-        _ => None,
-    };
-    Ok((GalleryStore::open(&state, &key, Arc::new(SystemClock))?, about_the_key))
+    if let limen::vault::KeySource::File { created: true, .. } = &source
+        && let Some(warning) = source.warning()
+    {
+        warn(&warning);
+    }
+    Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
 }

@@ -86,8 +86,8 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
     let store = match &demo_folder {
         Some(folder) => {
-            // What there is to know about the key concerns nobody: it goes away with the folder.
-            let (mut store, _) = super::open_store(folder.path())?;
+            // The demo's key protects nobody and is gone in a minute.
+            let mut store = super::open_store(folder.path(), |_| ())?;
             enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
             store
         }

@@ -150,6 +150,26 @@ impl Scene {
         picture.pixels_mut().iter_mut().for_each(|channel| *channel = table[usize::from(*channel)]);
     }
 
+    /// Draws frame `number` and writes it to `jpeg` as a webcam would send it. `picture` is working
+    /// memory.
+    pub fn encode(&self, number: u64, picture: &mut RgbImage, jpeg: &mut Vec<u8>) -> Result<(), CameraError> {
+        self.draw(number, picture);
+        jpeg.clear();
+        let too_large = || CameraError::Settings(format!("{} is too large for a JPEG", self.size));
+        let side = |length: u32| u16::try_from(length).map_err(|_| too_large());
+        let (width, height) = (side(self.size.width)?, side(self.size.height)?);
+        let mut encoder = Encoder::new(jpeg, JPEG_QUALITY);
+        encoder.set_sampling_factor(SamplingFactor::F_2_2);
+        encoder
+            .encode(picture.pixels(), width, height, ColorType::Rgb)
+            .map_err(|error| CameraError::Scene(error.to_string()))
+    }
+
+    /// People in frame `number`, also those half outside or half faded.
+    pub fn present(&self, number: u64) -> usize {
+        timeline::poses(self.seconds(number)).len()
+    }
+
     /// The heads that are wholly inside frame `number` and wholly there, the farthest first.
     pub fn visible(&self, number: u64) -> Vec<VisibleHead> {
         let (width, height) = (self.size.width as f32, self.size.height as f32);
@@ -214,15 +234,8 @@ impl FrameSource for SceneSource {
     }
 
     fn next_frame(&mut self, mut buffer: Vec<u8>) -> Result<Option<RawFrame>, CameraError> {
-        self.scene.draw(self.next, &mut self.picture);
-        buffer.clear();
+        self.scene.encode(self.next, &mut self.picture, &mut buffer)?;
         let size = self.stream.size;
-        let side = |length: u32| u16::try_from(length).expect("refused above 1920 when opened");
-        let mut encoder = Encoder::new(&mut buffer, JPEG_QUALITY);
-        encoder.set_sampling_factor(SamplingFactor::F_2_2);
-        encoder
-            .encode(self.picture.pixels(), side(size.width), side(size.height), ColorType::Rgb)
-            .map_err(|error| CameraError::Scene(error.to_string()))?;
         let captured_at = self.pace.wait(&self.cancel)?;
         let id = FrameId(self.next);
         self.next += 1;
