@@ -258,7 +258,9 @@ fn started(program: &Program, arguments: &[&str]) -> Running {
 #[test]
 fn demo_prints_events_with_the_documented_fields() {
     let program = Program::new();
-    let ended = program.ends(0, &["run", "--demo", "--json", "--seconds", "7"]);
+    let picture = program.path("seen.png");
+    let ended = program.ends(0, &["run", "--demo", "--json", "--seconds", "7", "--picture", &picture]);
+    assert_eq!(image::open(&picture).unwrap().into_rgb8().dimensions(), (640, 480));
     let lines = ended.json_lines();
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
@@ -280,7 +282,17 @@ fn demo_prints_events_with_the_documented_fields() {
     assert!(recogniser["looks"].as_u64() <= stopped["summary"]["capture"]["delivered"].as_u64());
     // The demonstration leaves nothing behind, and says no name where logs go.
     assert!(!program.state().exists());
-    assert!(!ended.err.contains("Obama"), "{}", ended.err);
+    assert!(!ended.err.contains("Obama") && !ended.err.contains("root.key"), "{}", ended.err);
+}
+
+#[test]
+fn picture_that_cannot_be_written_ends_it_with_an_error() {
+    let program = Program::new();
+    let nowhere = program.path("no/such/folder.png");
+    let running = started(&program, &["--demo", "--picture", &nowhere]);
+    let (status, _, err) = running.wait(SOON);
+    assert_eq!(status.code(), Some(1));
+    assert!(err.contains("cannot write") && err.contains("folder.png"), "{err}");
 }
 
 #[test]
@@ -381,6 +393,7 @@ fn enrolment_and_erasure_by_another_process_are_noticed() {
     fs::write(&recording, fs::read(portrait("barack_obama_3")).unwrap().repeat(30)).unwrap();
     let running = started(&program, &["--source", &format!("replay:{recording}")]);
     let stranger = running.wait_for("stranger", SOON, is("unknown"));
+    assert_eq!(stranger.get("best_score"), None, "nobody is enrolled yet");
 
     program.ends(0, &["enrol", "Ada", &portrait("barack_obama_1"), &portrait("barack_obama_2")]);
     let enrolled = Instant::now();
@@ -397,7 +410,9 @@ fn enrolment_and_erasure_by_another_process_are_noticed() {
     let (status, rest, log) = running.wait(Duration::from_secs(3));
     assert_eq!(status.code(), Some(0));
     assert!(rest.iter().any(|line| line.contains("\"ended\"")), "{rest:?}");
-    assert!(log.contains("the gallery has changed") && !log.contains("Ada"), "{log}");
+    for part in ["nobody is enrolled, so everybody", "the gallery has changed"] {
+        assert!(log.contains(part) && !log.contains("Ada"), "{log}");
+    }
 }
 
 #[test]

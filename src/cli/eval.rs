@@ -13,8 +13,9 @@ use super::{Answer, Context};
 
 #[derive(Args)]
 #[command(after_help = "\
-FOLDER holds verification.csv (left,right,same,fold) and identification.csv (role,subject,image) with
-pictures named relative to it. Every listed case counts; a picture without a face is an error.
+FOLDER holds verification.csv (left,right,same,fold) and identification.csv
+(role,subject,image), with pictures named relative to it. Every listed case counts; a picture
+without a face is an error.
 
 Examples:
   limen eval ../photographs

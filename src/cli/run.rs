@@ -81,25 +81,35 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     let models = context.models()?;
     let thresholds = context.thresholds(&models)?;
     let mut perception = context.perception(&models)?;
-    let Context { config, output } = context;
     // Removed with everything in it when this function returns.
     let demo_folder =
         arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
-    let folder = demo_folder.as_ref().map_or(config.state.folder.as_path(), |folder| folder.path());
-    let mut store = super::open_store(folder, |warning| {
-        // The demo's key protects nobody and is gone in a minute.
-        if !arguments.demo {
-            output.note(warning);
+    let store = match &demo_folder {
+        Some(folder) => {
+            // The demo's key protects nobody and is gone in a minute.
+            let mut store = super::open_store(folder.path(), |_| ())?;
+            enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
+            store
         }
-    })?;
-    if arguments.demo {
-        enrol_scene(&mut store, &mut perception, &thresholds, &output)?;
-    }
+        None => {
+            let store = context.store()?;
+            if store.subjects()?.is_empty() {
+                context.output.note(
+                    "nobody is enrolled, so everybody is going to be unknown; \
+                     `limen enrol NAME PICTURE…` enrols somebody, also while this runs",
+                );
+            }
+            store
+        }
+    };
+    let Context { config, output } = context;
 
     let looks: Option<LookSlot> = arguments.picture.as_ref().map(|_| LookSlot::default());
     let painter = arguments.picture.clone().zip(looks.clone()).map(|(path, looks)| {
         let stop = Arc::clone(&stop);
-        std::thread::Builder::new().name("picture".into()).spawn(move || paint(&path, &looks, &stop))
+        std::thread::Builder::new()
+            .name("picture".into())
+            .spawn(move || paint(&path, &looks, &stop).inspect_err(|_| stop.store(true, Ordering::Relaxed)))
     });
     let painter = painter.transpose().context("starting the thread picture")?;
     if let Some(seconds) = arguments.seconds {
@@ -163,12 +173,18 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     Ok(Answer::Yes)
 }
 
-/// The thread `picture`: writes the newest look, unless there is none since the last time.
+/// The thread `picture`: writes the newest look, unless there is none since the last time. When the
+/// first one cannot be written the path is wrong; later on a disk may be full for a while.
 fn paint(path: &std::path::Path, looks: &LookSlot, stop: &AtomicBool) -> Result<()> {
+    let mut written = false;
     while !stop.load(Ordering::Relaxed) {
         let look = looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if let Some(look) = look {
-            write_png(&painted(look), path)?;
+            match write_png(&painted(look), path) {
+                Ok(()) => written = true,
+                Err(error) if written => tracing::warn!("{error:#}"),
+                Err(error) => return Err(error),
+            }
         }
         std::thread::sleep(PICTURE_INTERVAL);
     }

@@ -22,16 +22,16 @@ fn setting(variable: &str, default: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(value)
 }
 
-pub fn models_folder() -> PathBuf {
+pub(crate) fn models_folder() -> PathBuf {
     setting("LIMEN_MODELS__FOLDER", "models")
 }
 
-pub fn litert_library() -> PathBuf {
+pub(crate) fn litert_library() -> PathBuf {
     setting("LIMEN_LITERT__LIBRARY", ".setup/lib/libLiteRt.so")
 }
 
 /// Path of a fixture portrait, for a command line.
-pub fn portrait(name: &str) -> String {
+pub(crate) fn portrait(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/portraits");
     let path = folder.join(format!("{name}.jpg"));
     assert!(path.is_file(), "{}", path.display());
@@ -39,13 +39,13 @@ pub fn portrait(name: &str) -> String {
 }
 
 /// One device: a folder that goes away with it.
-pub struct Program {
+pub(crate) struct Program {
     folder: tempfile::TempDir,
     variables: Vec<(String, PathBuf)>,
 }
 
 impl Program {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         // A file of its own, so that none of this machine's is read.
         std::fs::write(folder.path().join("limen.toml"), "").unwrap();
@@ -57,21 +57,21 @@ impl Program {
     }
 
     /// With one more environment variable, or another value for one.
-    pub fn with(mut self, variable: &str, value: impl Into<PathBuf>) -> Self {
+    pub(crate) fn with(mut self, variable: &str, value: impl Into<PathBuf>) -> Self {
         self.variables.push((variable.to_owned(), value.into()));
         self
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
     /// A path in the device's folder, for a command line.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_limen"));
         for (variable, _) in std::env::vars_os() {
             let theirs = variable.to_string_lossy().starts_with("LIMEN_");
@@ -89,7 +89,7 @@ impl Program {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         let mut command = assert_cmd::Command::from_std(self.command(arguments));
         let output = command.timeout(PATIENCE).output().unwrap();
         Ended {
@@ -101,7 +101,7 @@ impl Program {
 
     /// Runs a command that must end with `code`.
     #[track_caller]
-    pub fn ends(&self, code: i32, arguments: &[&str]) -> Ended {
+    pub(crate) fn ends(&self, code: i32, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments);
         assert_eq!(ended.code, Some(code), "{arguments:?} said: {}{}", ended.out, ended.err);
         ended
@@ -109,14 +109,14 @@ impl Program {
 
     /// The one JSON value that a command with `--json` prints.
     #[track_caller]
-    pub fn json(&self, code: i32, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, code: i32, arguments: &[&str]) -> Value {
         let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
         serde_json::from_str(&self.ends(code, &arguments).out).unwrap()
     }
 
     /// Names and numbers of templates of everybody enrolled.
     #[track_caller]
-    pub fn enrolled(&self) -> Vec<(String, u64)> {
+    pub(crate) fn enrolled(&self) -> Vec<(String, u64)> {
         let list = self.json(0, &["subjects", "list"]);
         let subjects = list["subjects"].as_array().unwrap();
         let entry = |subject: &Value| {
@@ -126,7 +126,7 @@ impl Program {
     }
 
     /// Starts a command that ends when told to.
-    pub fn start(&self, arguments: &[&str]) -> Running {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut command = self.command(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
@@ -148,22 +148,22 @@ impl Program {
 }
 
 /// What a command left behind.
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ended {
     /// Every line of standard output as JSON.
     #[track_caller]
-    pub fn json_lines(&self) -> Vec<Value> {
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Asserts that all of `parts` stand in standard error.
     #[track_caller]
-    pub fn says(&self, parts: &[&str]) {
+    pub(crate) fn says(&self, parts: &[&str]) {
         for part in parts {
             assert!(self.err.contains(part), "`{part}` is not in: {}", self.err);
         }
@@ -171,27 +171,27 @@ impl Ended {
 }
 
 /// A command that is running; ended at once when dropped.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     err: Option<JoinHandle<String>>,
 }
 
 impl Running {
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         // A process that has ended already is for the caller to find out.
         let _ = rustix::process::kill_process(pid, signal);
     }
 
     /// Whether it has ended.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for a line of standard output that is JSON and fulfils `wanted`.
     #[track_caller]
-    pub fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for(&self, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + within;
         let mut seen = Vec::new();
         loop {
@@ -211,7 +211,7 @@ impl Running {
 
     /// Waits for its end; returns what had not been read of standard output, and standard error.
     #[track_caller]
-    pub fn wait(mut self, within: Duration) -> (ExitStatus, Vec<String>, String) {
+    pub(crate) fn wait(mut self, within: Duration) -> (ExitStatus, Vec<String>, String) {
         let deadline = Instant::now() + within;
         let mut rest = Vec::new();
         // Standard output closes when the process ends.
