@@ -265,7 +265,7 @@ class FaceFinder:
 
     # Faces that fill the picture score low: where nobody is found, the
     # picture is tried once more at this share of the detector's input.
-    RETRY_FILL = 0.75
+    RETRY_FILL = 0.5
 
     def __init__(self, detector: Detector, landmarks: Landmarks, minimum_presence: float) -> None:
         self.detector = detector
