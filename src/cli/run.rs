@@ -93,7 +93,7 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         }
         None => {
             let store = context.store()?;
-            if store.subjects()?.is_empty() {
+            if store.statistics()?.subjects == 0 {
                 context.output.note(
                     "nobody is enrolled, so everybody is going to be unknown; \
                      `limen enrol NAME PICTURE…` enrols somebody, also while this runs",
