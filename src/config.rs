@@ -138,7 +138,7 @@ settings! {
 
     /// Making templates of a subject.
     enrolment: Enrolment {
-        /// Comparison score with another subject from which an enrolment is held back as looking
+        /// Comparison score with another subject from which an enrolment warns that it looks
         /// like somebody already enrolled. Empty: from the model manifest.
         conflict_threshold: Option<f32> = None, within 0.0..=0.95;
         /// Least quality score of a sample.

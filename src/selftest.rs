@@ -55,7 +55,7 @@ pub struct SelftestReport {
     /// Threshold between the two.
     pub threshold: ComparisonScore,
     /// The last whole recognition, from JPEG bytes to embedding; the first ones warm up.
-    #[serde(serialize_with = "milliseconds")]
+    #[serde(rename = "recognition_ms", serialize_with = "milliseconds")]
     pub recognition: Duration,
 }
 
