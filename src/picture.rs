@@ -5,7 +5,7 @@
 //! converts only the small result, and a rotated square converts only the rows that it covers.
 //! Pure functions; the recogniser thread runs them.
 
-use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use thiserror::Error;
 use yuv::{
@@ -83,7 +83,7 @@ impl<'a> Picture<'a> {
     pub fn yuyv(size: FrameSize, stride: u32, bytes: &'a [u8]) -> Result<Self, PictureError> {
         let even = size.width.is_multiple_of(2);
         let rows = size.height as usize;
-        check("YUYV", size, even, stride, size.width * 2, rows, bytes)?;
+        check("YUYV", size, even, stride, size.width.saturating_mul(2), rows, bytes)?;
         Ok(Self { size, layout: Layout::Yuyv { stride }, bytes })
     }
 
@@ -299,12 +299,7 @@ impl Resampler {
                     rgb.copy_from_slice(&rgb_of(luma, yuyv[1], yuyv[3]));
                 }
             }
-            Layout::Yuyv { .. } => {
-                let whole = picture.to_rgb()?;
-                let from = Plane { bytes: whole.pixels(), kind: PixelType::U8x3, row: size.width, size };
-                resize(from, small)?;
-            }
-            Layout::Nv12 { stride } => {
+            Layout::Nv12 { stride } if stride.is_multiple_of(2) => {
                 let (luma, chroma) = picture.bytes.split_at(stride as usize * size.height as usize);
                 first.resize(pixels, 0);
                 second.resize(pixels * 2, 0);
@@ -316,6 +311,12 @@ impl Resampler {
                 {
                     rgb.copy_from_slice(&rgb_of(*luma, uv[0], uv[1]));
                 }
+            }
+            // Rows that do not begin with a whole group of samples cannot be read as planes.
+            Layout::Yuyv { .. } | Layout::Nv12 { .. } => {
+                let whole = picture.to_rgb()?;
+                let from = Plane { bytes: whole.pixels(), kind: PixelType::U8x3, row: size.width, size };
+                resize(from, small)?;
             }
         }
         Ok(())
@@ -426,10 +427,10 @@ fn resize_plane(
         .map_err(|error| refused(error.to_string()))?;
     let mut target =
         Image::from_slice_u8(width, height, to, from.kind).map_err(|error| refused(error.to_string()))?;
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(filter))
-        .crop(0.0, 0.0, f64::from(from.size.width), f64::from(from.size.height))
-        .use_alpha(false);
+    // A crop in the options would let the filter reach into the padding behind each row.
+    let source = CroppedImage::new(&source, 0, 0, from.size.width, from.size.height)
+        .map_err(|error| refused(error.to_string()))?;
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
     resizer.resize(&source, &mut target, &options).map_err(|error| refused(error.to_string()))
 }
 
@@ -584,7 +585,14 @@ mod tests {
         let image = gradient();
         let (yuyv, nv12) = (as_yuyv(&image, 136), as_nv12(&image, 70));
         let reference = Picture::from(&image);
-        let others = [Picture::yuyv(SIZE, 136, &yuyv).unwrap(), Picture::nv12(SIZE, 70, &nv12).unwrap()];
+        // Strides at which no row after the first begins with a whole group of samples.
+        let (odd_yuyv, odd_nv12) = (as_yuyv(&image, 131), as_nv12(&image, 67));
+        let others = [
+            Picture::yuyv(SIZE, 136, &yuyv).unwrap(),
+            Picture::nv12(SIZE, 70, &nv12).unwrap(),
+            Picture::yuyv(SIZE, 131, &odd_yuyv).unwrap(),
+            Picture::nv12(SIZE, 67, &odd_nv12).unwrap(),
+        ];
         let mut resampler = Resampler::default();
         let mut expected = RgbImage::black(0, 0);
         resampler.letterbox(&reference, 32, 1.0, &mut expected).unwrap();
@@ -599,6 +607,35 @@ mod tests {
             resampler.cut(&other, &turned, 30, &mut found).unwrap();
             assert!(furthest(expected_cut.pixels(), found.pixels()) <= 4);
         }
+    }
+
+    #[test]
+    fn padding_between_rows_is_never_looked_at() {
+        let image = gradient();
+        let padded = |row: usize, stride: usize, rows: usize, mut bytes: Vec<u8>, level: u8| {
+            for line in bytes.chunks_exact_mut(stride).take(rows) {
+                line[row..].fill(level);
+            }
+            bytes
+        };
+        let looks = |level: u8| {
+            let yuyv = padded(128, 136, 48, as_yuyv(&image, 136), level);
+            let nv12 = padded(64, 70, 72, as_nv12(&image, 70), level);
+            let grey = padded(64, 71, 48, vec![90; 71 * 48], level);
+            let pictures = [
+                Picture::yuyv(SIZE, 136, &yuyv).unwrap(),
+                Picture::nv12(SIZE, 70, &nv12).unwrap(),
+                Picture::grey(SIZE, 71, &grey).unwrap(),
+            ];
+            pictures.map(|picture| {
+                let (mut whole, mut square) = (RgbImage::black(0, 0), RgbImage::black(0, 0));
+                Resampler::default().letterbox(&picture, 32, 1.0, &mut whole).unwrap();
+                let coarse = Similarity { a: 2.2, b: 0.3, tx: -3.0, ty: -3.0 };
+                Resampler::default().cut(&picture, &coarse, 32, &mut square).unwrap();
+                [whole, square]
+            })
+        };
+        assert!(looks(0) == looks(255));
     }
 
     #[test]
@@ -644,6 +681,10 @@ mod tests {
         let odd = FrameSize { width: 63, height: 48 };
         assert!(matches!(Picture::nv12(odd, 64, &[0; 9999]), Err(PictureError::BadSize { .. })));
         let absurd = FrameSize { width: u32::MAX, height: u32::MAX };
-        assert!(matches!(Picture::rgb(absurd, &[]), Err(PictureError::BadSize { .. })));
+        for refused in
+            [Picture::rgb(absurd, &[]), Picture::yuyv(absurd, 64, &[]), Picture::nv12(absurd, 64, &[])]
+        {
+            assert!(matches!(refused, Err(PictureError::BadSize { .. })));
+        }
     }
 }

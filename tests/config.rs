@@ -312,6 +312,15 @@ fn hostile_texts_are_refused_with_short_printable_messages() {
     }
 }
 
+#[test]
+fn flood_of_unknown_variables_is_refused_without_comparing_each_with_every_setting() {
+    let name = |n: u32| (format!("LIMEN_CAMERA__{}{n}", "X".repeat(40)).into(), "1".into());
+    // Only the time this takes tells whether the names behind the twentieth were compared too.
+    let message = Layers::new().environment((0..20_000).map(name)).build().unwrap_err().to_string();
+    assert_eq!(message.matches("LIMEN_CAMERA__X").count(), 20, "{message}");
+    assert!(message.contains("and more of the kind"));
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_reading_panic(text in "\\PC{0,200}", section in 0usize..12, key in 0usize..12, value in "[\\[\\]{}\"'0-9a-fx_.eE+\\-:, ]{0,40}") {

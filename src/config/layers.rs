@@ -76,6 +76,9 @@ impl Layers {
         for (name, value) in ours {
             let origin = Origin::Environment(name.clone());
             let Some(setting) = all().find(|setting| setting.variable() == name) else {
+                if self.is_full() {
+                    continue;
+                }
                 let (section, key) = name["LIMEN_".len()..].split_once("__").unwrap_or_default();
                 let nearest = nearest_setting(section, key).map(Setting::variable);
                 let key = quoted(&format!("{section}.{key}").to_lowercase());
@@ -215,7 +218,17 @@ impl Layers {
         }
     }
 
+    /// Whether no further problem would be said; notes that there is one. Asked before looking for
+    /// the nearest known name, which takes a comparison with every one of them.
+    fn is_full(&mut self) -> bool {
+        self.more |= self.problems.len() >= MAXIMUM_PROBLEMS;
+        self.more
+    }
+
     fn unknown(&mut self, name: &str, origin: Origin) {
+        if self.is_full() {
+            return;
+        }
         let nearest = match name.split_once('.') {
             Some((section, key)) => nearest_setting(section, key).map(Setting::path),
             // A bare name is a section, or a key outside its section.
