@@ -21,8 +21,11 @@ use limen::geometry::Similarity;
 use limen::models::{Manifest, Thresholds};
 use limen::picture::{Picture, Resampler};
 
+/// What a target does with one input.
+pub type Body = fn(&[u8]);
+
 /// Every target's name and body.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Body); 6] = [
     ("jpeg", jpeg),
     ("still", still),
     ("containers", containers),
