@@ -31,8 +31,11 @@ if [ -n "$missing" ]; then
         die "install what is missing, then run this again: sudo $install"
     fi
     say "installing$missing"
-    $as apt-get update -q >"$lab/apt.log" 2>&1 && $as $install >>"$lab/apt.log" 2>&1 ||
+    # The names are separate arguments, and `as` is nothing for root.
+    # shellcheck disable=SC2086
+    if ! { $as apt-get update -q && $as $install; } >"$lab/apt.log" 2>&1; then
         die "could not install$missing; see $lab/apt.log"
+    fi
 fi
 
 # --- the virtual machine's runner, pinned
@@ -78,7 +81,9 @@ binary() {
 }
 outside=$(binary test camera_lab)
 inside=$(binary lib limen)
-[ -x "$outside" ] && [ -x "$inside" ] || die "cargo named no test programs; see $lab/cargo.json"
+if ! [ -x "$outside" ] || ! [ -x "$inside" ]; then
+    die "cargo named no test programs; see $lab/cargo.json"
+fi
 
 cat >"$lab/share/guest.sh" <<EOF
 export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko
