@@ -87,9 +87,11 @@ lab: setup ## camera tests against a real kernel in a virtual machine
 	tests/lab/run.sh
 
 # -Z flags on the pinned toolchain, so that no nightly is needed. What a run learns stays out of
-# the committed corpus: fuzz/README.md says how a new input gets there.
+# the committed corpus: fuzz/README.md says how a new input gets there. The lock file is the
+# program's own, so that what is fuzzed is what ships.
 fuzz: ## every fuzz target for SECONDS_EACH seconds
 	@tools/setup.sh fuzz
+	cp Cargo.lock fuzz/Cargo.lock
 	export RUSTC_BOOTSTRAP=1 PATH='$(TOOLS)':"$$PATH"; \
 	for target in $$(cargo fuzz list); do \
 		echo "fuzz: $$target"; \
