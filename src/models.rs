@@ -470,7 +470,6 @@ fn output<'a>(outputs: &'a [TensorSpec], role: &str) -> Result<(usize, &'a Tenso
 pub struct ModelSet {
     /// What the models are.
     pub manifest: Manifest,
-    folder: PathBuf,
     files: [Arc<[u8]>; 3],
 }
 
@@ -494,12 +493,7 @@ impl ModelSet {
         let manifest = Manifest::parse(&text, &path)?;
         let [detector, landmarks, embedder] = manifest.files().map(|model| read_verified(folder, &model));
         let files = [detector?, landmarks?, embedder?];
-        Ok(Self { manifest, folder: folder.into(), files })
-    }
-
-    /// The folder the models were read from.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+        Ok(Self { manifest, files })
     }
 
     /// Loads the pinned runtime library.

@@ -3,8 +3,6 @@
 //! [`Perception`] owns the three networks and belongs to one thread. It neither follows faces over
 //! frames nor knows anybody.
 
-use std::time::{Duration, Instant};
-
 use thiserror::Error;
 
 use crate::align::{AlignedFace, AlignmentTemplate};
@@ -57,19 +55,6 @@ pub struct FaceShape {
     pub aligned: AlignedFace,
 }
 
-/// Time spent in each stage since the last [`Perception::take_timings`]; wall clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StageTimings {
-    /// Letterbox, detector network, boxes.
-    pub detect: Duration,
-    /// Region, landmark network, points.
-    pub landmarks: Duration,
-    /// Aligned crop and its measurements.
-    pub align: Duration,
-    /// Embedding network.
-    pub embed: Duration,
-}
-
 /// The three networks with everything between them.
 pub struct Perception {
     detector: Detector,
@@ -78,7 +63,6 @@ pub struct Perception {
     template: AlignmentTemplate,
     resampler: Resampler,
     limits: QualityLimits,
-    timings: StageTimings,
 }
 
 impl Perception {
@@ -97,7 +81,6 @@ impl Perception {
             template: AlignmentTemplate::new(&embedder.alignment, embedder.input_side()),
             resampler: Resampler::default(),
             limits: QualityLimits::from(&config.quality),
-            timings: StageTimings::default(),
         })
     }
 
@@ -108,10 +91,7 @@ impl Perception {
 
     /// Finds faces, best detection score first.
     pub fn detect(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
-        let start = Instant::now();
-        let found = self.detector.detect(picture, &mut self.resampler)?;
-        self.timings.detect += start.elapsed();
-        Ok(found)
+        Ok(self.detector.detect(picture, &mut self.resampler)?)
     }
 
     /// Looks closer at one detection: landmarks, quality, aligned crop.
@@ -120,31 +100,24 @@ impl Perception {
         picture: &Picture<'_>,
         detection: &Detection,
     ) -> Result<FaceSample, PerceptionError> {
-        let start = Instant::now();
         let found = self.landmark_finder.find(picture, detection, &mut self.resampler)?;
-        self.timings.landmarks += start.elapsed();
         let detection = detection.clone();
         let no_face = |face_presence| Err(Unusable::NotAFace { face_presence });
         let Some(landmarks) = found else {
             return Ok(FaceSample { detection, shape: None, verdict: no_face(0.0) });
         };
-        let start = Instant::now();
         let points = landmarks.five_points();
         let Some(aligned) = self.template.align(picture, &points, &mut self.resampler)? else {
             return Ok(FaceSample { detection, shape: None, verdict: no_face(landmarks.face_presence) });
         };
         let quality = Quality::measure(&landmarks, &points, &aligned, &detection.bbox, picture.size());
-        self.timings.align += start.elapsed();
         let verdict = quality.check(&self.limits);
         Ok(FaceSample { detection, shape: Some(FaceShape { landmarks, points, quality, aligned }), verdict })
     }
 
     /// Makes the embedding of one aligned face.
     pub fn embed(&mut self, face: &AlignedFace) -> Result<Embedding, PerceptionError> {
-        let start = Instant::now();
-        let embedding = self.embedder.embed(face)?;
-        self.timings.embed += start.elapsed();
-        Ok(embedding)
+        Ok(self.embedder.embed(face)?)
     }
 
     /// Detects and examines every face of a still picture. What the landmark network takes for no
@@ -175,11 +148,6 @@ impl Perception {
             }
         }
         Ok(faces)
-    }
-
-    /// The times since the last call.
-    pub fn take_timings(&mut self) -> StageTimings {
-        std::mem::take(&mut self.timings)
     }
 
     /// The bare networks, for benchmarks.
