@@ -68,7 +68,12 @@ impl Random {
     }
 }
 
-fn embedding(values: Vec<f32>) -> Embedding {
+/// Random values in few dimensions can all be so small that they have no direction; such a draw stands
+/// for the first axis.
+fn embedding(mut values: Vec<f32>) -> Embedding {
+    if values.iter().all(|v| v.abs() < 1e-5) {
+        values[0] = 1.0;
+    }
     Embedding::normalised(values, space()).unwrap()
 }
 
