@@ -25,7 +25,7 @@ pub use declare::{Section, Setting};
 pub use error::{ConfigError, Origin, Problem};
 pub use layers::{DEFAULT_FILE, Layers, MAXIMUM_FILE_BYTES, parse_layers};
 pub use show::{reference, template};
-pub use value::{CameraFormat, LogFormat, LogLevel, Secret};
+pub use value::{CameraFormat, LogFormat, LogLevel, MqttProtocol, Secret};
 
 use crate::camera::SourceSpec;
 use value::Text;
@@ -33,8 +33,11 @@ use value::Text;
 settings! {
     /// The device itself.
     device: Device {
-        /// Name of this device, as it appears in events and logs.
+        /// Name of this device, as it appears in events, in Home Assistant and in logs.
         name: String = "limen".to_owned(), within Text { bytes: 1..=64 };
+        /// Identifier of this device in MQTT topics and Home Assistant: letters, digits, `-` and
+        /// `_`. Empty: made from device.name. Two devices on one broker need different ones.
+        id: Option<String> = None, within Text { bytes: 1..=64 };
     }
 
     /// What the device keeps.
@@ -145,6 +148,80 @@ settings! {
         minimum_quality: f32 = 0.4, within 0.0..=0.95;
         /// Pictures taken in by one enrolment.
         maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
+    }
+
+    /// What is kept of every event, and for how long.
+    events: Events {
+        /// Events older than this are erased.
+        keep_days: u32 = 30, unit "days", within 1..=3650;
+        /// When there are more events than this, the oldest are erased.
+        keep_count: u32 = 100_000, unit "events", within 100..=10_000_000;
+        /// An event is fresh for this long after its frame was captured. An older one is still
+        /// delivered, on a topic of its own, and must open nothing.
+        expire_after_ms: u32 = 10_000, unit "ms", within 500..=600_000;
+        /// Keep a picture of the face with events, encrypted, for the image in Home Assistant.
+        /// Passers-by are pictured too: the law of many places forbids that.
+        keep_crops: bool = false;
+        /// Pictures of faces older than this are erased.
+        keep_crops_days: u32 = 7, unit "days", within 1..=3650;
+    }
+
+    /// The broker that events go to.
+    mqtt: Mqtt {
+        /// Host name or address of the broker. Empty: no MQTT.
+        host: Option<String> = None, within Text { bytes: 1..=253 };
+        /// Port of the broker. Empty: 8883 with TLS, else 1883.
+        port: Option<u32> = None, within 1..=65_535;
+        /// Version of the protocol. `3.1.1` has no message expiry: there only `expires_at` in the
+        /// payload tells a late event.
+        protocol: MqttProtocol = MqttProtocol::V5;
+        /// First part of every topic; the second is the device's id.
+        prefix: String = "limen".to_owned(), within Text { bytes: 1..=128 };
+        /// Name the broker knows this client by. Empty: `limen-` and the device's id.
+        client_id: Option<String> = None, within Text { bytes: 1..=128 };
+        /// File with user name and password, a line each. Empty: the systemd credential
+        /// `limen.mqtt`, if there is one, else none.
+        credentials_file: Option<PathBuf> = None;
+        /// Encrypt the connection and check the broker's certificate.
+        tls: bool = false;
+        /// File of the authorities (PEM) that may have signed the broker's certificate. Empty:
+        /// those of the system.
+        ca_file: Option<PathBuf> = None;
+        /// Certificate (PEM) by which this client proves itself to the broker.
+        client_certificate_file: Option<PathBuf> = None;
+        /// Its private key (PEM).
+        client_key_file: Option<PathBuf> = None;
+        /// After this long without traffic the connection is probed.
+        keep_alive_s: u32 = 15, unit "s", within 5..=600;
+        /// Take commands on `PREFIX/ID/request/...`. Whoever may publish there may command: the
+        /// broker has to say who that is.
+        commands: bool = true;
+    }
+
+    /// Entities in Home Assistant, by MQTT discovery.
+    home_assistant: HomeAssistant {
+        /// Announce this device.
+        discovery: bool = true;
+        /// Home Assistant's discovery prefix.
+        prefix: String = "homeassistant".to_owned(), within Text { bytes: 1..=128 };
+    }
+
+    /// Messages in the form of other programs, for automations made for them.
+    compatibility: Compatibility {
+        /// Send Frigate's messages under this prefix (there it is `frigate`). Empty: none.
+        frigate_prefix: Option<String> = None, within Text { bytes: 1..=128 };
+        /// Send Double Take's messages under this prefix (there it is `double-take`). Empty: none.
+        double_take_prefix: Option<String> = None, within Text { bytes: 1..=128 };
+    }
+
+    /// The small web server: metrics, health, and pictures by signed address.
+    http: Http {
+        /// Address and port. Empty: no web server. Anything but a loopback address lets the network
+        /// in: there is no sign-in, pictures are protected by their address only.
+        listen: Option<String> = Some("127.0.0.1:8480".to_owned()), within Text { bytes: 1..=64 };
+        /// How others reach this server, such as `http://door.local:8480`; pictures are offered
+        /// to Home Assistant under it. Empty: none are offered.
+        public_url: Option<String> = None, within Text { bytes: 1..=200 };
     }
 
     /// What the program says about itself. Never a frame, an embedding or a subject's name.

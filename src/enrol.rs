@@ -402,7 +402,7 @@ mod tests {
         let mut builder = SnapshotBuilder::new(space());
         for (at, (who, tilt)) in faces.iter().enumerate() {
             let name = SubjectName::new("somebody").unwrap();
-            builder.subject(GallerySubject { id: id(*who), name }).unwrap();
+            builder.subject(GallerySubject { id: id(*who), name, announced: false }).unwrap();
             builder.template(TemplateId(at as i64 + 1), id(*who), &face(*who, *tilt)).unwrap();
         }
         builder.finish(0, 0, None)

@@ -378,7 +378,7 @@ fn gallery(
     // The search knows subjects by number; what they are called plays no part in it.
     let name = SubjectName::new("subject").expect("a plain word is a name");
     for subject in 0..protocol.subjects {
-        builder.subject(GallerySubject { id: subject_id(subject), name: name.clone() })?;
+        builder.subject(GallerySubject { id: subject_id(subject), name: name.clone(), announced: false })?;
     }
     for (at, entry) in protocol.gallery.iter().enumerate() {
         if let Some(embedding) = embeddings[entry.image] {

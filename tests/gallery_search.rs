@@ -18,7 +18,9 @@ fn space() -> EmbeddingSpaceId {
 fn snapshot(entries: &[Entry]) -> GallerySnapshot {
     let mut builder = SnapshotBuilder::new(space());
     for (template, subject, embedding) in entries {
-        builder.subject(GallerySubject { id: *subject, name: SubjectName::new("x").unwrap() }).unwrap();
+        builder
+            .subject(GallerySubject { id: *subject, name: SubjectName::new("x").unwrap(), announced: false })
+            .unwrap();
         builder.template(*template, *subject, embedding).unwrap();
     }
     builder.finish(0, 0, None)

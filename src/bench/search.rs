@@ -94,7 +94,7 @@ pub(super) fn synthetic_gallery(
     for at in 0..templates {
         let subject = SubjectId::from_bytes(((at / 3) as u128).to_be_bytes());
         if at % 3 == 0 {
-            builder.subject(GallerySubject { id: subject, name: name.clone() })?;
+            builder.subject(GallerySubject { id: subject, name: name.clone(), announced: false })?;
         }
         builder.template(TemplateId(at as i64), subject, &direction(random, dimensions, space)?)?;
     }

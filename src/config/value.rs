@@ -295,6 +295,16 @@ choice!(
     }
 );
 
+choice!(
+    /// Version of the MQTT protocol.
+    MqttProtocol {
+        /// MQTT 5.0.
+        V5 = "5",
+        /// MQTT 3.1.1.
+        V311 = "3.1.1",
+    }
+);
+
 /// A text that is never shown: not by `Debug`, not by `limen config show`, not in an error; wiped
 /// when dropped. No setting is one yet; passwords of later parts must be.
 #[derive(Clone, PartialEq)]

@@ -402,7 +402,9 @@ mod tests {
         let mut builder = SnapshotBuilder::new(space.clone());
         for at in 0..500 {
             let id = SubjectId::from_bytes(((at / 3) as u128).to_be_bytes());
-            builder.subject(GallerySubject { id, name: SubjectName::new("x").unwrap() }).unwrap();
+            builder
+                .subject(GallerySubject { id, name: SubjectName::new("x").unwrap(), announced: false })
+                .unwrap();
             builder.template(TemplateId(at as i64), id, &face(at)).unwrap();
         }
         let snapshot = builder.finish(0, 0, None);

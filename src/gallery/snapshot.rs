@@ -36,6 +36,8 @@ pub struct GallerySubject {
     pub id: SubjectId,
     /// Its name, for the display and the events.
     pub name: SubjectName,
+    /// Whether it asked for a sensor of its own in home automation.
+    pub announced: bool,
 }
 
 /// What went into a snapshot and what did not.
@@ -338,7 +340,11 @@ mod tests {
     }
 
     fn subject(byte: u8) -> GallerySubject {
-        GallerySubject { id: SubjectId::from_bytes([byte; 16]), name: SubjectName::new("Ada").unwrap() }
+        GallerySubject {
+            id: SubjectId::from_bytes([byte; 16]),
+            name: SubjectName::new("Ada").unwrap(),
+            announced: false,
+        }
     }
 
     fn embedding(values: &[f32]) -> Embedding {

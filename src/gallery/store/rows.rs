@@ -205,7 +205,9 @@ pub(super) fn read_snapshot(
     let mut rows = query.query([now.0])?;
     while let Some(row) = rows.next()? {
         let id = SubjectId::from_bytes(row.get(0)?);
-        builder.subject(GallerySubject { id, name: read_name(row, 1)? }).map_err(damaged)?;
+        builder
+            .subject(GallerySubject { id, name: read_name(row, 1)?, announced: false })
+            .map_err(damaged)?;
     }
     // One pass in the order of the table, so that each page is decrypted once; whose subject has
     // expired is told by the subject's absence, not by a join for every row.

@@ -1,0 +1,11 @@
+//! The event store: every event on the disk, encrypted, and the outbox to the broker beside it.
+//!
+//! An event and its place in the outbox are one transaction: once recorded it reaches the broker at
+//! least once, in order, whatever happens in between. What has expired by then is delivered as
+//! such. Lives on the thread `store`; others reach it through [`StoreHandle`].
+
+mod handle;
+mod records;
+
+pub use handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};

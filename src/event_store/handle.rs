@@ -1,0 +1,146 @@
+//! How the other threads and tasks reach the thread `store`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use super::records::{EventId, Outbox, RecordedEvent};
+use crate::event::IdentityEvent;
+use crate::frame::RgbImage;
+use crate::gallery::{Gallery, SnapshotReport};
+
+/// Requests that may wait for the thread. Events are among them: the recogniser waits when it is
+/// full, everybody else is told to come again.
+pub const REQUESTS: usize = 256;
+/// How long a caller waits for an answer: longer than SQLite waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Why there is no answer.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum StoreRefusal {
+    /// Too many requests wait already.
+    #[error("the store is busy; try again")]
+    Busy,
+    /// The program is ending.
+    #[error("the store has ended")]
+    Ended,
+    /// It could not be done.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What the thread is asked.
+#[derive(Debug)]
+pub enum Request {
+    /// Keep an event and queue it for the broker.
+    Record(Box<IdentityEvent>, Option<Box<RgbImage>>),
+    /// Somebody rang.
+    Ring(oneshot::Sender<Result<EventId, StoreRefusal>>),
+    /// The next unacknowledged events after a sequence number.
+    Waiting {
+        /// Exclusive.
+        after: u64,
+        /// At most this many.
+        limit: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<RecordedEvent>, StoreRefusal>>,
+    },
+    /// The broker has acknowledged these; true for those that went out as expired.
+    Published(Vec<(u64, bool)>),
+    /// Switch face unlock.
+    SetFaceUnlock(bool, oneshot::Sender<Result<(), StoreRefusal>>),
+    /// Read the gallery anew.
+    ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
+    /// The picture of a face, JPEG.
+    Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
+}
+
+/// Reaches the thread `store`. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct StoreHandle {
+    pub(super) requests: SyncSender<Request>,
+    pub(super) outbox: watch::Receiver<Outbox>,
+    pub(super) face_unlock: watch::Receiver<bool>,
+    pub(super) gallery_changes: watch::Receiver<u64>,
+    pub(super) gallery: Arc<Gallery>,
+}
+
+impl StoreHandle {
+    /// Hands an event over, waiting while the queue is full; `false` when the program is ending.
+    pub fn record(&self, event: IdentityEvent, crop: Option<RgbImage>) -> bool {
+        self.requests.send(Request::Record(Box::new(event), crop.map(Box::new))).is_ok()
+    }
+
+    /// Records that somebody rang.
+    pub async fn ring(&self) -> Result<EventId, StoreRefusal> {
+        self.ask(Request::Ring).await
+    }
+
+    /// Unacknowledged events with a sequence number above `after`, in order, at most `limit`.
+    pub async fn waiting(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, StoreRefusal> {
+        self.ask(|reply| Request::Waiting { after, limit, reply }).await
+    }
+
+    /// Notes that the broker has acknowledged events. `Busy`: say it again.
+    pub fn published(&self, events: Vec<(u64, bool)>) -> Result<(), StoreRefusal> {
+        self.send(Request::Published(events))
+    }
+
+    /// Switches face unlock; on the disk when this returns.
+    pub async fn set_face_unlock(&self, on: bool) -> Result<(), StoreRefusal> {
+        self.ask(|reply| Request::SetFaceUnlock(on, reply)).await
+    }
+
+    /// Reads the gallery anew.
+    pub async fn reload_gallery(&self) -> Result<SnapshotReport, StoreRefusal> {
+        self.ask(Request::ReloadGallery).await
+    }
+
+    /// The picture of a face, if one is kept. JPEG.
+    pub async fn crop(&self, event: EventId) -> Result<Option<Vec<u8>>, StoreRefusal> {
+        self.ask(|reply| Request::Crop(event, reply)).await
+    }
+
+    /// What waits for the broker; changes with every event and acknowledgement.
+    pub fn outbox(&self) -> watch::Receiver<Outbox> {
+        self.outbox.clone()
+    }
+
+    /// Whether face unlock is on; changes when it is switched.
+    pub fn face_unlock(&self) -> watch::Receiver<bool> {
+        self.face_unlock.clone()
+    }
+
+    /// Changes when the gallery has been read anew.
+    pub fn gallery_changes(&self) -> watch::Receiver<u64> {
+        self.gallery_changes.clone()
+    }
+
+    /// Who is enrolled.
+    pub fn gallery(&self) -> &Arc<Gallery> {
+        &self.gallery
+    }
+
+    fn send(&self, request: Request) -> Result<(), StoreRefusal> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => StoreRefusal::Busy,
+            TrySendError::Disconnected(_) => StoreRefusal::Ended,
+        })
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreRefusal>>) -> Request,
+    ) -> Result<T, StoreRefusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(request(reply))?;
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreRefusal::Ended),
+            Err(_) => Err(StoreRefusal::Busy),
+        }
+    }
+}

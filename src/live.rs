@@ -1,0 +1,96 @@
+//! What goes on right now, for whoever listens: presence and every attempt at a face. Nothing of it is
+//! kept, nobody is waited for, and a listener that is too slow misses some and is told how many.
+//!
+//! What must not be missed is an event: [`crate::event`] and [`crate::event_store`].
+
+use tokio::sync::broadcast;
+
+use crate::clock::UnixMillis;
+use crate::frame::FrameSize;
+use crate::gallery::SubjectId;
+use crate::geometry::PixelBox;
+use crate::score::ComparisonScore;
+use crate::track::TrackId;
+
+/// Reports that a listener may lag behind.
+const LAG: usize = 64;
+
+/// One report.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Live {
+    /// How many confirmed faces are in view has changed.
+    Presence {
+        /// Faces.
+        faces: u32,
+    },
+    /// A face was looked at closely.
+    Attempt(Attempt),
+}
+
+/// One look at one face.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Which face.
+    pub track: TrackId,
+    /// When the frame was captured.
+    pub captured_at: UnixMillis,
+    /// When the face was seen first.
+    pub first_seen_at: UnixMillis,
+    /// From capture to this report, milliseconds.
+    pub latency_ms: f32,
+    /// What the look gave.
+    pub outcome: AttemptOutcome,
+    /// The face, pixels of the frame.
+    pub bbox: PixelBox,
+    /// The frame.
+    pub frame: FrameSize,
+    /// Looks at this face so far, this one included.
+    pub attempts: u32,
+}
+
+/// What one look gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AttemptOutcome {
+    /// A candidate above the threshold and ahead of the next.
+    Match {
+        /// Who.
+        subject: SubjectId,
+        /// How alike.
+        score: ComparisonScore,
+    },
+    /// Nobody above the threshold.
+    NoMatch {
+        /// The best candidate's score; none in an empty gallery.
+        best: Option<ComparisonScore>,
+    },
+    /// No answer, with the code of the reason.
+    Inconclusive(&'static str),
+}
+
+/// Both ends of the reports. Sending without a listener costs nothing.
+#[derive(Clone, Debug)]
+pub struct LiveChannel(broadcast::Sender<Live>);
+
+impl LiveChannel {
+    /// No listener yet.
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(LAG))
+    }
+
+    /// Tells everybody who listens.
+    pub fn send(&self, live: Live) {
+        // An error means that nobody listens.
+        let _ = self.0.send(live);
+    }
+
+    /// Listens from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Live> {
+        self.0.subscribe()
+    }
+}
+
+impl Default for LiveChannel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
