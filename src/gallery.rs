@@ -8,7 +8,6 @@
 //! Not here: keys ([`crate::vault`]), whether samples are good enough to enrol
 //! ([`crate::enrol`]), thresholds and decisions (`identify`).
 
-mod migrate;
 mod records;
 mod search;
 mod snapshot;

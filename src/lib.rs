@@ -23,6 +23,7 @@ pub mod camera;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod database;
 pub mod decode;
 pub mod detect;
 pub mod draw;

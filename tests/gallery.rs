@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limen::clock::{Clock, SimulatedClock, SystemClock, UnixMillis};
+use limen::database::DatabaseError;
 use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::gallery::{
     DATABASE_FILE, Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleOrigin,
@@ -357,7 +358,7 @@ fn child_runs_out_of_storage() {
         }
         assert!(done < 1_000, "the limit was never reached");
     };
-    assert!(matches!(error, GalleryError::Storage { .. }), "{error:?}");
+    assert!(matches!(error, GalleryError::Database(DatabaseError::Storage { .. })), "{error:?}");
     assert!(error.to_string().contains(DATABASE_FILE), "{error}");
     assert!(caught.load(std::sync::atomic::Ordering::SeqCst));
     assert_eq!(store.statistics().unwrap().subjects, done);
@@ -407,7 +408,7 @@ fn folder_that_cannot_be_written_is_an_error_that_says_so() {
 fn child_finds_a_read_only_folder() {
     let Some((state, key)) = device_of_parent() else { return };
     let error = GalleryStore::open(&state, &key, Arc::new(SystemClock)).unwrap_err();
-    assert!(matches!(error, GalleryError::ReadOnly { .. }), "{error:?}");
+    assert!(matches!(error, GalleryError::Database(DatabaseError::ReadOnly { .. })), "{error:?}");
     println!("{error}");
 }
 
@@ -420,11 +421,11 @@ fn wrong_key_is_refused_and_nothing_is_overwritten() {
     let before = std::fs::read(device.database()).unwrap();
     let wrong = RootKey::from_bytes([7; 32]);
     let error = GalleryStore::open(&device.state, &wrong, Arc::new(SystemClock)).unwrap_err();
-    assert!(matches!(error, GalleryError::WrongKey { .. }), "{error:?}");
+    assert!(matches!(error, GalleryError::Database(DatabaseError::WrongKey { .. })), "{error:?}");
     assert!(error.to_string().contains(DATABASE_FILE), "{error}");
     drop(store);
     let error = GalleryStore::open(&device.state, &wrong, Arc::new(SystemClock)).unwrap_err();
-    assert!(matches!(error, GalleryError::WrongKey { .. }), "{error:?}");
+    assert!(matches!(error, GalleryError::Database(DatabaseError::WrongKey { .. })), "{error:?}");
     assert!(before.len() >= 4096 && std::fs::read(device.database()).unwrap().len() >= before.len());
     let store = device.open().unwrap();
     assert_eq!(store.load_snapshot(&space()).unwrap().report().templates, 3);
@@ -451,7 +452,9 @@ fn damage_is_noticed(device: &Device) -> bool {
     });
     match result {
         Ok(findings) => !findings.is_empty(),
-        Err(error @ (GalleryError::Damaged { .. } | GalleryError::WrongKey { .. })) => {
+        Err(
+            error @ GalleryError::Database(DatabaseError::Damaged { .. } | DatabaseError::WrongKey { .. }),
+        ) => {
             assert!(error.to_string().contains(DATABASE_FILE), "{error}");
             true
         }
@@ -518,12 +521,12 @@ fn files_that_are_no_gallery_are_refused_and_left_alone() {
 
     let refused = |device: &Device| device.open().unwrap_err();
     let before = std::fs::read(unencrypted.database()).unwrap();
-    assert!(matches!(refused(&unencrypted), GalleryError::NotEncrypted { .. }));
+    assert!(matches!(refused(&unencrypted), GalleryError::Database(DatabaseError::NotEncrypted { .. })));
     assert_eq!(std::fs::read(unencrypted.database()).unwrap(), before);
-    assert!(matches!(refused(&foreign), GalleryError::Foreign { .. }));
-    assert!(matches!(refused(&text), GalleryError::WrongKey { .. }));
-    assert!(matches!(refused(&folder), GalleryError::Foreign { .. }));
-    assert!(matches!(refused(&link), GalleryError::Foreign { .. }));
+    assert!(matches!(refused(&foreign), GalleryError::Database(DatabaseError::Foreign { .. })));
+    assert!(matches!(refused(&text), GalleryError::Database(DatabaseError::WrongKey { .. })));
+    assert!(matches!(refused(&folder), GalleryError::Database(DatabaseError::Foreign { .. })));
+    assert!(matches!(refused(&link), GalleryError::Database(DatabaseError::Foreign { .. })));
 }
 
 #[test]
@@ -532,8 +535,11 @@ fn schema_of_a_newer_program_is_refused() {
     device.open().unwrap().enrol(&enrolment("Ada", 0..1)).unwrap();
     device.connection().pragma_update(None, "user_version", 99).unwrap();
     let error = device.open().unwrap_err();
-    assert!(matches!(error, GalleryError::SchemaNewer { found: 99, .. }), "{error:?}");
-    device.connection().pragma_update(None, "user_version", 1).unwrap();
+    assert!(
+        matches!(error, GalleryError::Database(DatabaseError::SchemaNewer { found: 99, .. })),
+        "{error:?}"
+    );
+    device.connection().pragma_update(None, "user_version", 2).unwrap();
     assert_eq!(device.open().unwrap().statistics().unwrap().subjects, 1);
 }
 
@@ -776,4 +782,60 @@ fn errors_and_debug_output_show_no_names() {
         enrolment("Quillfeather", 0..1)
     );
     assert!(!shown.to_lowercase().contains("quillfeather"), "{shown}");
+}
+
+/// Columns of every table, for comparing two ways to one schema: `alter table` leaves another text.
+fn columns(connection: &Connection) -> Vec<(String, String, String, bool, Option<String>)> {
+    let mut query = connection
+        .prepare(
+            "select t.name, c.name, c.type, c.\"notnull\", c.dflt_value
+             from sqlite_schema t, pragma_table_xinfo(t.name) c
+             where t.type = 'table' order by t.name, c.name",
+        )
+        .unwrap();
+    let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn gallery_of_version_1_is_brought_up_with_everybody_in_it() {
+    // A gallery of the present version gives the file and its key; then its content is made anew.
+    let device = Device::new();
+    device.open().unwrap().enrol(&enrolment("Ada", 0..2)).unwrap();
+    let (subject, template, sample, space_row): (Vec<u8>, Vec<u8>, f64, String) = device
+        .connection()
+        .query_row(
+            "select t.subject, t.embedding, s.quality, t.embedding_space
+             from template t join sample s on s.id = t.sample limit 1",
+            [],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)),
+        )
+        .unwrap();
+    let fresh = columns(&device.connection());
+    let old = device.connection();
+    old.execute_batch("pragma foreign_keys = off; drop table template; drop table sample; drop table embedding_space; drop table subject; drop table meta;").unwrap();
+    old.execute_batch(include_str!("fixtures/schemas/gallery-1.sql")).unwrap();
+    old.execute("insert into subject values (?1, 'Ada', 'ada', null, 1, 1, null)", [&subject]).unwrap();
+    old.execute("insert into embedding_space values (?1, ?2)", (&space_row, template.len() / 4)).unwrap();
+    old.execute(
+        "insert into sample values (1, ?1, 'file', ?2, 60.0, 0.5, 0.0, 0.0, 0.0, 1)",
+        (&subject, sample),
+    )
+    .unwrap();
+    old.execute(
+        "insert into template values (1, 1, ?1, ?2, ?3, ?4, 1)",
+        (&subject, &space_row, template.len() / 4, &template),
+    )
+    .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+
+    let mut store = device.open().unwrap();
+    assert_eq!(columns(&device.connection()), fresh);
+    let everybody = store.subjects().unwrap();
+    assert_eq!((everybody.len(), everybody[0].templates, everybody[0].announced), (1, 1, false));
+    assert_eq!(store.load_snapshot(&space()).unwrap().report().templates, 1);
+    store.set_announced(everybody[0].id, true).unwrap();
+    assert!(store.load_snapshot(&space()).unwrap().subjects()[0].announced);
+    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
 }

@@ -278,6 +278,8 @@ pub struct EnrolledSubject {
     pub updated_at: UnixMillis,
     /// When the subject stops being recognised.
     pub expires_at: Option<UnixMillis>,
+    /// Whether it has a sensor of its own in home automation.
+    pub announced: bool,
     /// Templates of every embedding space.
     pub templates: u64,
 }

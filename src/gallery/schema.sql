@@ -1,5 +1,5 @@
--- The gallery database, version 1: the schema of a new file. Files of older versions are brought
--- here by the list in migrate.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
+-- The gallery database, version 2: the schema of a new file. Files of older versions are brought
+-- here by the steps in store.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
 -- Times are milliseconds since 1970-01-01 UTC. No picture is kept, only what was measured on it.
 
 -- One person known to this device.
@@ -15,7 +15,9 @@ create table subject (
     created_at integer not null,
     updated_at integer not null check (updated_at >= created_at),
     -- From then on the subject is not recognised. Null: never.
-    expires_at integer
+    expires_at integer,
+    -- Whether it asked for a sensor of its own in home automation.
+    announced integer not null default 0 check (announced in (0, 1))
 ) strict, without rowid;
 
 -- The networks whose embeddings are here. One space has one number of values.

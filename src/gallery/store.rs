@@ -5,7 +5,6 @@
 //! Names leave this file only inside [`SubjectName`]; errors carry none.
 
 mod error;
-mod open;
 mod rows;
 
 use std::path::{Path, PathBuf};
@@ -15,10 +14,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, UnixMillis};
+use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::EmbeddingSpaceId;
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
-use super::migrate;
 use super::records::{
     EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleRecord, Statistics,
     SubjectId, SubjectName, TemplateId,
@@ -33,6 +32,20 @@ pub use error::GalleryError;
 
 /// Name of the database in the state folder.
 pub const DATABASE_FILE: &str = "gallery.db";
+/// Version 2: whether a subject asked for a sensor of its own in home automation.
+const ANNOUNCED: &str =
+    "alter table subject add column announced integer not null default 0 check (announced in (0, 1))";
+
+pub(super) const SCHEMA: Schema = Schema {
+    file: DATABASE_FILE,
+    called: "the gallery",
+    remedy: "restore a backup, or move it away and enrol anew",
+    // "limn"
+    application_id: 0x6c69_6d6e,
+    script: include_str!("schema.sql"),
+    steps: &[ANNOUNCED],
+};
+
 /// Most samples of one enrolment: bounds the work of one transaction.
 pub const MAX_SAMPLES: usize = 256;
 const MAX_NOTES_CHARS: usize = 2000;
@@ -57,7 +70,7 @@ impl GalleryStore {
     /// present schema. Nothing is written before the key has proved right.
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
         let path = state.path().join(DATABASE_FILE);
-        let connection = open::open_or_create(state, &path, &key.subkey(KeyPurpose::Database))?;
+        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Database), &SCHEMA)?;
         let mut store = Self { connection, path, clock, data_version: 0 };
         store.changed_by_others()?;
         Ok(store)
@@ -191,6 +204,18 @@ impl GalleryStore {
         })
     }
 
+    /// Sets whether a subject has a sensor of its own in home automation.
+    pub fn set_announced(&mut self, id: SubjectId, announced: bool) -> Result<(), GalleryError> {
+        let now = self.clock.wall();
+        self.write("announce a subject", |transaction| {
+            touch(transaction, id, now)?;
+            transaction
+                .prepare_cached("update subject set announced = ?2 where id = ?1")?
+                .execute(params![id.as_bytes(), announced])?;
+            Ok(())
+        })
+    }
+
     /// Removes a subject with everything kept about it. The freed places are overwritten and the log
     /// is emptied, so that not even the holder of the key finds anything of it in these files.
     pub fn remove(&mut self, id: SubjectId) -> Result<RemovalReceipt, GalleryError> {
@@ -238,7 +263,9 @@ impl GalleryStore {
         let transaction = self.connection.unchecked_transaction().map_err(self.failed("load the gallery"))?;
         let snapshot = read_snapshot(&transaction, space, now).map_err(|error| match error {
             LoadError::Sqlite(error) => self.failed("load the gallery")(error),
-            LoadError::Damaged(found) => GalleryError::Damaged { path: self.path.clone(), found },
+            LoadError::Damaged(found) => {
+                DatabaseError::Damaged { path: self.path.clone(), found, remedy: SCHEMA.remedy }.into()
+            }
         })?;
         transaction.finish().map_err(self.failed("load the gallery"))?;
         Ok(snapshot)
@@ -260,7 +287,7 @@ impl GalleryStore {
                 templates,
                 // Zero if it vanished meanwhile; the next access to the database reports that.
                 database_bytes: self.path.metadata().map_or(0, |file| file.len()),
-                schema_version: migrate::VERSION,
+                schema_version: SCHEMA.version(),
             })
         })
     }
@@ -317,7 +344,7 @@ impl GalleryStore {
     ) -> Result<T, GalleryError> {
         let path = &self.path;
         let failed = |error| match error {
-            WriteError::Sqlite(error) => GalleryError::sqlite(path, what, error),
+            WriteError::Sqlite(error) => DatabaseError::sqlite(path, &SCHEMA, what, error).into(),
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::NoRandomness(error) => GalleryError::NoRandomness(error),
         };
@@ -333,6 +360,6 @@ impl GalleryStore {
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(rusqlite::Error) -> GalleryError + '_ {
-        move |error| GalleryError::sqlite(&self.path, what, error)
+        move |error| DatabaseError::sqlite(&self.path, &SCHEMA, what, error).into()
     }
 }

@@ -152,7 +152,7 @@ pub(super) fn touch(transaction: &Transaction<'_>, id: SubjectId, now: UnixMilli
 }
 
 pub(super) const SELECT_SUBJECT: &str =
-    "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at,
+    "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at, s.announced,
     (select count(*) from template t where t.subject = s.id) from subject s";
 
 pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
@@ -163,7 +163,8 @@ pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
         created_at: UnixMillis(row.get(3)?),
         updated_at: UnixMillis(row.get(4)?),
         expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
-        templates: row.get(6)?,
+        announced: row.get(6)?,
+        templates: row.get(7)?,
     })
 }
 
@@ -200,13 +201,14 @@ pub(super) fn read_snapshot(
 ) -> Result<GallerySnapshot, LoadError> {
     let mut builder = SnapshotBuilder::new(space.clone());
     let damaged = |error: SnapshotError| LoadError::Damaged(error.to_string());
-    let mut query =
-        db.prepare_cached("select id, name from subject where expires_at is null or expires_at > ?1")?;
+    let mut query = db.prepare_cached(
+        "select id, name, announced from subject where expires_at is null or expires_at > ?1",
+    )?;
     let mut rows = query.query([now.0])?;
     while let Some(row) = rows.next()? {
         let id = SubjectId::from_bytes(row.get(0)?);
         builder
-            .subject(GallerySubject { id, name: read_name(row, 1)?, announced: false })
+            .subject(GallerySubject { id, name: read_name(row, 1)?, announced: row.get(2)? })
             .map_err(damaged)?;
     }
     // One pass in the order of the table, so that each page is decrypted once; whose subject has

@@ -1,24 +1,36 @@
-//! The schema's version and how older files reach it. Runs when the store is opened, on its thread.
+//! A schema's version and how older files reach it. Runs when a database is opened, on its thread.
 //!
 //! `pragma user_version` holds the version. Every step is one transaction together with its new
 //! version number, so that a step that is cut off did not happen.
 //!
-//! To add version n + 1: change `schema.sql`, append the step to [`STEPS`], and keep the schema of
+//! To add version n + 1: change the schema, append the step to its list, and keep the schema of
 //! version n as a fixture for the test that brings it up.
 
 use rusqlite::{Connection, TransactionBehavior};
 
-/// "limn": marks the file as ours among SQLite databases.
-pub(super) const APPLICATION_ID: i32 = 0x6c69_6d6e;
+/// What a database holds, and how it came to hold it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schema {
+    /// Name in the state folder.
+    pub(crate) file: &'static str,
+    /// What an operator calls it.
+    pub(crate) called: &'static str,
+    /// What to do when it is damaged.
+    pub(crate) remedy: &'static str,
+    /// Marks the file as ours among SQLite databases.
+    pub(crate) application_id: i32,
+    /// Statements that make a new file.
+    pub(crate) script: &'static str,
+    /// Statements that bring version 1 to 2, 2 to 3, and so on.
+    pub(crate) steps: &'static [&'static str],
+}
 
-/// The schema of a new file.
-const SCHEMA: &str = include_str!("schema.sql");
-
-/// Statements that bring version 1 to 2, 2 to 3, and so on.
-const STEPS: &[&str] = &[];
-
-/// The version this program works with.
-pub(super) const VERSION: u32 = STEPS.len() as u32 + 1;
+impl Schema {
+    /// The version this program works with.
+    pub(crate) const fn version(&self) -> u32 {
+        self.steps.len() as u32 + 1
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum MigrateError {
@@ -33,14 +45,10 @@ impl From<rusqlite::Error> for MigrateError {
     }
 }
 
-/// Brings the database to [`VERSION`]; returns the version it had.
-pub(super) fn migrate(connection: &mut Connection) -> Result<u32, MigrateError> {
-    migrate_to(connection, SCHEMA, STEPS)
-}
-
-fn migrate_to(connection: &mut Connection, schema: &str, steps: &[&str]) -> Result<u32, MigrateError> {
-    let newest = steps.len() as u32 + 1;
-    let before = check(connection, newest)?;
+/// Brings the database to the version of `schema`; returns the version it had.
+pub(super) fn migrate(connection: &mut Connection, schema: &Schema) -> Result<u32, MigrateError> {
+    let newest = schema.version();
+    let before = check(connection, schema)?;
     if before == newest {
         return Ok(before);
     }
@@ -50,16 +58,16 @@ fn migrate_to(connection: &mut Connection, schema: &str, steps: &[&str]) -> Resu
     while at < newest {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have come first while this one waited for the lock.
-        at = check(&transaction, newest)?;
+        at = check(&transaction, schema)?;
         if at == newest {
             break;
         }
         at = if at == 0 {
-            transaction.execute_batch(schema)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.execute_batch(schema.script)?;
+            transaction.pragma_update(None, "application_id", schema.application_id)?;
             newest
         } else {
-            transaction.execute_batch(steps[at as usize - 1])?;
+            transaction.execute_batch(schema.steps[at as usize - 1])?;
             at + 1
         };
         transaction.pragma_update(None, "user_version", at)?;
@@ -77,14 +85,16 @@ fn migrate_to(connection: &mut Connection, schema: &str, steps: &[&str]) -> Resu
 }
 
 /// The version of a file of ours; 0 for an empty one.
-fn check(connection: &Connection, newest: u32) -> Result<u32, MigrateError> {
+fn check(connection: &Connection, schema: &Schema) -> Result<u32, MigrateError> {
     let application_id: i32 = connection.query_row("pragma application_id", [], |row| row.get(0))?;
     let version: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
     let objects: i64 = connection.query_row("select count(*) from sqlite_schema", [], |row| row.get(0))?;
     match (application_id, u32::try_from(version)) {
         (0, Ok(0)) if objects == 0 => Ok(0),
-        (APPLICATION_ID, Ok(found)) if found > newest => Err(MigrateError::Newer { found }),
-        (APPLICATION_ID, Ok(found)) if found > 0 => Ok(found),
+        (ours, Ok(found)) if ours == schema.application_id && found > schema.version() => {
+            Err(MigrateError::Newer { found })
+        }
+        (ours, Ok(found)) if ours == schema.application_id && found > 0 => Ok(found),
         _ => Err(MigrateError::Foreign),
     }
 }
@@ -102,27 +112,31 @@ mod tests {
         rows.collect::<Result<_, _>>().unwrap()
     }
 
-    const OLD: &str = "create table a (x integer) strict;";
-    const NEW: &str = "create table a (x integer, y text) strict; create index i on a (y);";
+    const fn schema(script: &'static str, steps: &'static [&'static str]) -> Schema {
+        Schema { file: "a.db", called: "the test", remedy: "", application_id: 7, script, steps }
+    }
+
+    const OLD: Schema = schema("create table a (x integer) strict;", &[]);
     const STEP: &str = "alter table a add column y text; create index i on a (y);";
+    const NEW: Schema =
+        schema("create table a (x integer, y text) strict; create index i on a (y);", &[STEP]);
 
     #[test]
     fn new_file_gets_the_present_schema_and_version() {
         let mut db = Connection::open_in_memory().unwrap();
-        assert_eq!(migrate(&mut db).unwrap(), 0);
-        assert_eq!(migrate(&mut db).unwrap(), VERSION);
-        let tables = objects(&db).iter().filter(|(name, _)| name.starts_with("table ")).count();
-        assert_eq!(tables, 6, "five of ours and sqlite_sequence");
+        assert_eq!(migrate(&mut db, &NEW).unwrap(), 0);
+        assert_eq!(migrate(&mut db, &NEW).unwrap(), 2);
+        assert_eq!(objects(&db).len(), 2);
     }
 
     #[test]
     fn older_file_is_brought_up_with_its_rows() {
         let mut old = Connection::open_in_memory().unwrap();
-        migrate_to(&mut old, OLD, &[]).unwrap();
+        migrate(&mut old, &OLD).unwrap();
         old.execute("insert into a values (7)", []).unwrap();
-        assert_eq!(migrate_to(&mut old, NEW, &[STEP]).unwrap(), 1);
+        assert_eq!(migrate(&mut old, &NEW).unwrap(), 1);
         let mut new = Connection::open_in_memory().unwrap();
-        migrate_to(&mut new, NEW, &[STEP]).unwrap();
+        migrate(&mut new, &NEW).unwrap();
         let columns = |db: &Connection| {
             let mut query = db.prepare("select name, type from pragma_table_xinfo('a')").unwrap();
             let rows = query.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
@@ -135,21 +149,22 @@ mod tests {
     #[test]
     fn step_that_fails_leaves_the_file_as_it_was() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate_to(&mut db, OLD, &[]).unwrap();
+        migrate(&mut db, &OLD).unwrap();
         let before = objects(&db);
-        let broken = "create table b (x integer) strict; create table b (x integer) strict;";
-        assert!(matches!(migrate_to(&mut db, OLD, &[broken]), Err(MigrateError::Sqlite(_))));
+        const BROKEN: Schema =
+            schema("", &["create table b (x integer) strict; create table b (x integer) strict;"]);
+        assert!(matches!(migrate(&mut db, &BROKEN), Err(MigrateError::Sqlite(_))));
         assert_eq!(objects(&db), before);
-        assert_eq!(migrate_to(&mut db, OLD, &[]).unwrap(), 1, "the version is still 1");
+        assert_eq!(migrate(&mut db, &OLD).unwrap(), 1, "the version is still 1");
     }
 
     #[test]
     fn newer_and_foreign_files_are_refused() {
         let mut db = Connection::open_in_memory().unwrap();
-        migrate_to(&mut db, OLD, &[STEP]).unwrap();
-        assert!(matches!(migrate_to(&mut db, OLD, &[]), Err(MigrateError::Newer { found: 2 })));
+        migrate(&mut db, &NEW).unwrap();
+        assert!(matches!(migrate(&mut db, &OLD), Err(MigrateError::Newer { found: 2 })));
         let mut foreign = Connection::open_in_memory().unwrap();
-        foreign.execute_batch(OLD).unwrap();
-        assert!(matches!(migrate(&mut foreign), Err(MigrateError::Foreign)));
+        foreign.execute_batch(OLD.script).unwrap();
+        assert!(matches!(migrate(&mut foreign, &OLD), Err(MigrateError::Foreign)));
     }
 }
