@@ -1,43 +1,64 @@
 //! The running appliance: builds every stage in pipeline order and wires every queue.
 //!
-//! | thread | does | input | when full or slow |
-//! | --- | --- | --- | --- |
-//! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it |
-//! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins |
-//! | `store` | notices enrolments by other processes | a clock | – |
-//! | the caller's | hands out reports | a bounded queue | the recogniser waits: frames are lost, events are not |
+//! | thread | does | input | when full or slow | may be silent for |
+//! | --- | --- | --- | --- | --- |
+//! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
+//! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
+//! | `store` | owns both databases | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
+//! | `reports` | hands events to the caller | 256 reports | dropped and counted: events are safe in the store | – |
+//! | the caller's | supervises, talks to systemd | – | – | the watchdog |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
-//! on the database. Shutdown goes down the pipeline: capture, recogniser, store.
+//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, store.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+mod network;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tokio_util::sync::CancellationToken;
 
 use crate::camera::capture::{Capture, CaptureShared, CaptureState, CaptureStats, Waited};
 use crate::camera::{CameraSettings, StreamDescription};
-use crate::clock::{Clock, SystemClock, UnixMillis};
+use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
-use crate::embedding::EmbeddingSpaceId;
 use crate::event::IdentityEvent;
+use crate::event_store::{EventStore, Retention, StoreHandle, StoreParts, StoreThread};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
-use crate::models::ModelSet;
+use crate::models::{ModelSet, Thresholds};
 use crate::recognise::Perception;
 use crate::recogniser::{Look, Recogniser, RecogniserSettings, RecogniserStats};
+use crate::score::ComparisonScore;
+use crate::selftest;
+use crate::status::{Condition, Part, Status};
+use crate::supervisor::{Heartbeat, Supervisor};
+use crate::vault::{RootKey, StateFolder};
+use crate::watchdog::Watchdog;
 
-/// Reports that may wait for whoever prints or publishes them.
-const REPORTS: usize = 64;
-/// How often the store thread looks for enrolments by another process.
-const STORE_POLL: Duration = Duration::from_secs(1);
-/// How long a thread waits before it looks whether it should stop.
-const STOP_POLL: Duration = Duration::from_millis(100);
+/// Reports that may wait for whoever prints them.
+const REPORTS: usize = 256;
+/// How long a thread waits before it looks whether it should stop, and the supervisor between two
+/// rounds.
+const TICK: Duration = Duration::from_millis(100);
+/// A camera may take this long for a frame, the slowest allowed rate and its own time-out included.
+const CAPTURE_SILENCE: Duration = Duration::from_secs(15);
+/// A frame takes milliseconds; this is for a board that swaps.
+const RECOGNISER_SILENCE: Duration = Duration::from_secs(10);
+/// SQLite waits 5 s for another process's lock.
+const STORE_SILENCE: Duration = Duration::from_secs(30);
+/// Tasks beat every half second.
+const NETWORK_SILENCE: Duration = Duration::from_secs(10);
+/// The whole of shutdown, after which the program ends anyway. systemd waits longer than that.
+const DRAIN: Duration = Duration::from_secs(8);
 /// How long shutdown waits for a thread that is stuck in the driver.
-const PATIENCE: Duration = Duration::from_secs(3);
+const DRIVER_PATIENCE: Duration = Duration::from_secs(3);
+/// The start counts as done after this long without a frame: the state is then told as degraded.
+const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Frames in a row that inference may fail on before the program gives up.
 const FAILURES_IN_A_ROW: u32 = 10;
 
@@ -75,8 +96,12 @@ pub struct Parts {
     pub models: ModelSet,
     /// The compiled networks.
     pub perception: Perception,
+    /// The state folder.
+    pub state: StateFolder,
+    /// The root key of what is in it.
+    pub key: RootKey,
     /// The opened gallery.
-    pub store: GalleryStore,
+    pub gallery_store: GalleryStore,
     /// Receives looks, when anybody is interested.
     pub looks: Option<LookSlot>,
 }
@@ -94,186 +119,295 @@ pub fn camera_settings(config: &Config) -> CameraSettings {
     }
 }
 
-/// Runs until `stop` is set, the recording ends, or a thread ends that should not.
-pub fn run(parts: Parts, stop: &AtomicBool, mut report: impl FnMut(Report)) -> Result<Summary> {
+fn retention(config: &Config) -> Retention {
+    let days = |days: u32| Duration::from_secs(u64::from(days) * 86_400);
+    Retention {
+        keep: days(config.events.keep_days),
+        count: config.events.keep_count.into(),
+        keep_crops: days(config.events.keep_crops_days),
+    }
+}
+
+/// Runs until `stop` is set, the recording ends, or a thread ends or stands still that should not.
+/// `report` is called on a thread of its own.
+pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -> Result<Summary> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Parts { config, models, perception, store, looks } = parts;
+    let Parts { config, models, perception, state, key, gallery_store, looks } = parts;
+    let status = Status::new(Arc::clone(&clock));
+    let mut supervisor = Supervisor::new(Arc::clone(&clock));
     let space = perception.embedding_space().clone();
-    let settings =
-        RecogniserSettings::new(&config, &config.thresholds(&models.manifest.embedder.thresholds)?);
+    let thresholds = config.thresholds(&models.manifest.embedder.thresholds)?;
     // The files' bytes that the networks need are held by them.
     drop(models);
 
-    let snapshot = store.load_snapshot(&space).context("loading the gallery")?;
+    // The store first, for it knows the gallery: two databases, one thread.
+    let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
     let gallery = Arc::new(Gallery::new(snapshot));
+    let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
+    let events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
+    let (store_thread, store) = StoreThread::new(StoreParts {
+        gallery_store,
+        events,
+        gallery: Arc::clone(&gallery),
+        space,
+        retention: retention(&config),
+        status: status.clone(),
+        clock: Arc::clone(&clock),
+    })?;
     let ending = Arc::new(AtomicBool::new(false));
+    supervisor.spawn("store", STORE_SILENCE, {
+        let ending = Arc::clone(&ending);
+        move |beat| store_thread.run(beat, &ending)
+    })?;
 
-    let capture = Capture::spawn(camera_settings(&config), Arc::clone(&clock))?;
+    // Lens to verdict.
+    let capture_beat = supervisor.watch("capture", CAPTURE_SILENCE);
+    let capture = Capture::spawn(camera_settings(&config), Arc::clone(&clock), move || capture_beat.beat())?;
     let frames = Arc::clone(capture.shared());
     let (reports, inbox) = sync_channel(REPORTS);
-    let recogniser = Recogniser::new(perception, Arc::clone(&gallery), settings, Arc::clone(&clock));
-    let recogniser = spawn("recogniser", {
-        let frames = Arc::clone(&frames);
-        move || recognise(recogniser, &frames, &reports, looks.as_ref())
-    })?;
-    let store = spawn("store", {
-        let ending = Arc::clone(&ending);
-        move || watch_store(store, &gallery, &space, clock.as_ref(), &ending)
-    })?;
+    let stats = Arc::new(Mutex::new(RecogniserStats::default()));
+    let settings = RecogniserSettings::new(&config, &thresholds);
+    let recogniser = RecogniserThread {
+        recogniser: Recogniser::new(perception, gallery, settings, Arc::clone(&clock)),
+        frames: Arc::clone(&frames),
+        store: store.clone(),
+        reports: Reports { queue: reports.clone(), dropped: Arc::default() },
+        looks,
+        status: status.clone(),
+        stats: Arc::clone(&stats),
+    };
+    supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 
-    let result = supervise(stop, &frames, &inbox, &recogniser, &store, &mut report);
+    // Verdict to broker and web.
+    let cancel = CancellationToken::new();
+    network::spawn(
+        &mut supervisor,
+        NETWORK_SILENCE,
+        network::NetworkParts {
+            config: &config,
+            key: &key,
+            store: store.clone(),
+            status: status.clone(),
+            frames: Arc::clone(&frames),
+            stats: Arc::clone(&stats),
+            clock: Arc::clone(&clock),
+        },
+        cancel.clone(),
+    )?;
+    drop((store, key));
 
-    // Down the pipeline: no new frames, the recogniser ends its visits and closes the queue.
-    let stats = frames.stats();
-    if !capture.stop(PATIENCE) {
-        tracing::warn!("the camera driver does not let go; leaving it behind");
-        frames.slot().close();
-    }
-    for left in inbox.iter() {
-        report(left);
-    }
-    let recogniser = recogniser.join().map_err(|_| anyhow::anyhow!("the recogniser panicked"))?;
-    ending.store(true, Ordering::Relaxed);
-    let stored = store.join().map_err(|_| anyhow::anyhow!("the store thread panicked"))?;
-    result?;
-    stored?;
-    Ok(Summary { capture: stats, recogniser: recogniser? })
+    std::thread::scope(|scope| {
+        std::thread::Builder::new().name("reports".into()).spawn_scoped(scope, move || {
+            let mut report = report;
+            inbox.iter().for_each(&mut report);
+        })?;
+        let mut round = Round {
+            started: clock.monotonic(),
+            watchdog: Watchdog::new(),
+            known: CaptureState::Starting,
+            reports,
+        };
+        let result = supervise(stop, &mut supervisor, &frames, &status, &stats, clock.as_ref(), &mut round);
+        round.watchdog.stopping();
+        drop(round);
+
+        // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
+        // broker, and what could not stays in the outbox.
+        let deadline = std::time::Instant::now() + DRAIN;
+        let left = || deadline.saturating_duration_since(std::time::Instant::now());
+        let last_capture = frames.stats();
+        if !capture.stop(DRIVER_PATIENCE.min(left())) {
+            tracing::warn!("the camera driver does not let go; leaving it behind");
+            frames.slot().close();
+        }
+        let recognised = supervisor.join("recogniser", left());
+        cancel.cancel();
+        let published = supervisor.join("network", left());
+        ending.store(true, Ordering::Relaxed);
+        let stored = supervisor.join("store", left());
+        result.and(recognised).and(published).and(stored)?;
+        let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        Ok(Summary { capture: last_capture, recogniser })
+    })
 }
 
-fn spawn<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
-    std::thread::Builder::new()
-        .name(name.into())
-        .spawn(work)
-        .with_context(|| format!("starting the thread {name}"))
+/// What the supervising loop remembers between two rounds.
+struct Round {
+    started: Monotonic,
+    watchdog: Watchdog,
+    known: CaptureState,
+    reports: SyncSender<Report>,
 }
 
-/// Hands reports out until told to stop, or until a thread ends that should not.
+/// Watches everything until told to stop, or until something ends or stands still that should not.
 fn supervise(
     stop: &AtomicBool,
+    supervisor: &mut Supervisor,
     frames: &CaptureShared,
-    inbox: &Receiver<Report>,
-    recogniser: &JoinHandle<Result<RecogniserStats>>,
-    store: &JoinHandle<Result<()>>,
-    report: &mut impl FnMut(Report),
+    status: &Status,
+    stats: &Mutex<RecogniserStats>,
+    clock: &dyn Clock,
+    round: &mut Round,
 ) -> Result<()> {
-    let mut known = CaptureState::Starting;
     while !stop.load(Ordering::Relaxed) {
-        match inbox.recv_timeout(STOP_POLL) {
-            Ok(new) => report(new),
-            Err(RecvTimeoutError::Timeout) => {}
-            // The recogniser has seen the end of the recording, or failed; joining it tells.
-            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        if let Some(ended) = supervisor.ended_within(TICK) {
+            // The recogniser ends with the recording; nobody else ends in order before shutdown.
+            return match ended.result {
+                Ok(()) if ended.name == "recogniser" => Ok(()),
+                Ok(()) => bail!("the thread `{}` ended although nobody told it to", ended.name),
+                Err(error) => Err(error).with_context(|| format!("the thread `{}`", ended.name)),
+            };
         }
-        if recogniser.is_finished() {
-            continue;
-        }
-        if store.is_finished() {
-            bail!("the store thread ended");
-        }
-        let state = frames.stats().state;
-        if state != known {
-            match &state {
-                CaptureState::Streaming(stream) => report(Report::Streaming(stream.clone())),
-                CaptureState::Lost { error, .. } => report(Report::CameraLost { error: error.clone() }),
-                _ => {}
+        round.camera(frames.stats(), status);
+        let now = clock.monotonic();
+        match supervisor.check() {
+            Ok(()) => round.watchdog.feed(now),
+            Err(stuck) if round.watchdog.is_set() => {
+                // Not fed any more: systemd ends the program, with a core dump where that is wanted.
+                round.watchdog.status(&format!("dead: {stuck}"));
+                tracing::error!("{stuck}; the watchdog is no longer fed");
+                std::thread::sleep(TICK * 10);
             }
-            known = state;
+            Err(stuck) => bail!("{stuck}; nothing but a new start can help"),
         }
+        let seen = frames.stats().delivered > 0;
+        let recognises = matches!(status.condition(Part::Recognition), Condition::Working { .. });
+        if recognises && (seen || now.since(round.started) >= FIRST_FRAME) {
+            round.watchdog.ready();
+        }
+        round.watchdog.status(&status_line(&frames.stats(), status, stats));
     }
     Ok(())
+}
+
+impl Round {
+    /// Tells about the camera when its state has changed.
+    fn camera(&mut self, stats: CaptureStats, status: &Status) {
+        if stats.state == self.known {
+            return;
+        }
+        match &stats.state {
+            CaptureState::Streaming(stream) => {
+                status.working(Part::Camera);
+                self.tell(Report::Streaming(stream.clone()));
+            }
+            CaptureState::Lost { error } => {
+                status.degraded(Part::Camera, error.clone());
+                self.tell(Report::CameraLost { error: error.clone() });
+            }
+            CaptureState::Starting | CaptureState::Ended | CaptureState::Stopped => {}
+        }
+        self.known = stats.state;
+    }
+
+    fn tell(&self, report: Report) {
+        // Whoever does not keep up with printing misses this; the log has it too.
+        let _ = self.reports.try_send(report);
+    }
+}
+
+/// One line for `systemctl status`.
+fn status_line(capture: &CaptureStats, status: &Status, stats: &Mutex<RecogniserStats>) -> String {
+    let camera = match &capture.state {
+        CaptureState::Streaming(stream) => match stream.rate_hz {
+            Some(rate) => format!("{} at {rate:.0} Hz", stream.size),
+            None => stream.size.to_string(),
+        },
+        CaptureState::Starting => "waiting for the camera".to_owned(),
+        CaptureState::Lost { .. } => "no camera".to_owned(),
+        CaptureState::Ended | CaptureState::Stopped => "recording ended".to_owned(),
+    };
+    let count = |kind: &str| {
+        let stats = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        stats.events.get(kind).copied().unwrap_or(0)
+    };
+    let mut line = format!("{camera}; {} identified, {} unknown", count("identified"), count("unknown"));
+    for (part, condition) in status.conditions() {
+        if let Condition::Degraded { reason, .. } = condition {
+            line.push_str(&format!("; {} degraded: {reason}", part.name()));
+        }
+    }
+    // systemd takes one line.
+    line.replace('\n', " ")
+}
+
+/// Reports to the caller; those that do not fit are dropped.
+struct Reports {
+    queue: SyncSender<Report>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Reports {
+    fn send(&self, report: Report) {
+        if self.queue.try_send(report).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("events are not read as fast as they come; some are not printed, all are kept");
+        }
+    }
 }
 
 /// The thread `recogniser`.
-fn recognise(
-    mut recogniser: Recogniser,
-    frames: &CaptureShared,
-    reports: &SyncSender<Report>,
-    looks: Option<&LookSlot>,
-) -> Result<RecogniserStats> {
-    let mut events = Vec::new();
-    let mut failures = 0;
-    loop {
-        let frame = match frames.slot().wait(STOP_POLL) {
-            Waited::Frame(frame) => frame,
-            Waited::TimedOut => {
-                if matches!(frames.stats().state, CaptureState::Lost { .. }) {
-                    recogniser.end_all(&mut events);
-                    send(reports, &mut events);
-                }
-                continue;
-            }
-            Waited::Closed => break,
-        };
-        let mut look = None;
-        match recogniser.frame(&frame, &mut events, looks.is_some().then_some(&mut look)) {
-            Ok(()) => failures = 0,
-            Err(error) => {
-                failures += 1;
-                tracing::error!(%error, failures, "a frame could not be recognised");
-                if failures >= FAILURES_IN_A_ROW {
-                    return Err(error).context("recognition keeps failing");
-                }
-            }
-        }
-        frames.slot().recycle(frame.bytes);
-        if let (Some(slot), Some(look)) = (looks, look) {
-            *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(look);
-        }
-        send(reports, &mut events);
-    }
-    recogniser.end_all(&mut events);
-    send(reports, &mut events);
-    Ok(recogniser.stats().clone())
+struct RecogniserThread {
+    recogniser: Recogniser,
+    frames: Arc<CaptureShared>,
+    store: StoreHandle,
+    reports: Reports,
+    looks: Option<LookSlot>,
+    status: Status,
+    stats: Arc<Mutex<RecogniserStats>>,
 }
 
-fn send(reports: &SyncSender<Report>, events: &mut Vec<IdentityEvent>) {
-    for event in events.drain(..) {
-        // The receiver goes away only when the program ends.
-        if reports.send(Report::Event(event)).is_err() {
-            return;
-        }
-    }
-}
-
-/// The thread `store`: keeps the snapshot current when another process enrols or removes, or when a
-/// subject expires.
-fn watch_store(
-    mut store: GalleryStore,
-    gallery: &Gallery,
-    space: &EmbeddingSpaceId,
-    clock: &dyn Clock,
-    ending: &AtomicBool,
-) -> Result<()> {
-    let mut due = Instant::now() + STORE_POLL;
-    while !ending.load(Ordering::Relaxed) {
-        std::thread::sleep(STOP_POLL);
-        if Instant::now() < due {
-            continue;
-        }
-        due = Instant::now() + STORE_POLL;
-        let expired = |at: UnixMillis| clock.wall() >= at;
-        match store.changed_by_others() {
-            Ok(changed) if changed || gallery.current().report().next_expiry.is_some_and(expired) => {
-                match store.load_snapshot(space) {
-                    Ok(snapshot) => {
-                        let report = snapshot.report();
-                        gallery.replace(snapshot);
-                        tracing::info!(
-                            subjects = report.subjects,
-                            templates = report.templates,
-                            "the gallery has changed"
-                        );
+impl RecogniserThread {
+    fn run(mut self, thresholds: &Thresholds, beat: &Heartbeat) -> Result<()> {
+        selftest::run(self.recogniser.perception(), ComparisonScore::new(thresholds.verification))?;
+        self.status.working(Part::Recognition);
+        let mut events = Vec::new();
+        let mut failures = 0;
+        loop {
+            beat.beat();
+            let frame = match self.frames.slot().wait(TICK) {
+                Waited::Frame(frame) => frame,
+                Waited::TimedOut => {
+                    if matches!(self.frames.stats().state, CaptureState::Lost { .. }) {
+                        self.recogniser.end_all(&mut events);
+                        self.send(&mut events);
                     }
-                    Err(error) => {
-                        tracing::error!(%error, "the changed gallery cannot be read; the old one stays")
+                    continue;
+                }
+                Waited::Closed => break,
+            };
+            let mut look = None;
+            match self.recogniser.frame(&frame, &mut events, self.looks.is_some().then_some(&mut look)) {
+                Ok(()) => {
+                    failures = 0;
+                    self.status.working(Part::Recognition);
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.status.degraded(Part::Recognition, error.to_string());
+                    if failures >= FAILURES_IN_A_ROW {
+                        return Err(error).context("recognition keeps failing");
                     }
                 }
             }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "the gallery database does not answer; the loaded one stays")
+            self.frames.slot().recycle(frame.bytes);
+            if let (Some(slot), Some(look)) = (&self.looks, look) {
+                *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(look);
             }
+            self.send(&mut events);
+        }
+        self.recogniser.end_all(&mut events);
+        self.send(&mut events);
+        Ok(())
+    }
+
+    fn send(&mut self, events: &mut Vec<IdentityEvent>) {
+        self.recogniser.stats().clone_into(&mut self.stats.lock().unwrap_or_else(|p| p.into_inner()));
+        for event in events.drain(..) {
+            // To the disk first, for the door and the broker wait for it.
+            if !self.store.record(event.clone(), None) {
+                tracing::error!("an event came after the store had ended");
+            }
+            self.reports.send(Report::Event(event));
         }
     }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::clock::UnixMillis;
+use crate::clock::{Monotonic, UnixMillis};
 use crate::gallery::{SubjectId, SubjectName};
 use crate::score::ComparisonScore;
 use crate::track::TrackId;
@@ -20,6 +20,9 @@ pub struct IdentityEvent {
     pub track: TrackId,
     /// When the decisive frame was captured.
     pub captured_at: UnixMillis,
+    /// The same by the monotonic clock, by which its age is told.
+    #[serde(skip)]
+    pub captured: Monotonic,
     /// From capturing that frame to this event.
     pub latency_ms: f32,
     /// Looks taken at the face so far.
@@ -90,6 +93,17 @@ pub enum EndVerdict {
     Undecided,
 }
 
+impl EndVerdict {
+    /// Its name in messages and the database.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Identified => "identified",
+            Self::Unknown => "unknown",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
 impl std::fmt::Debug for IdentityEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match self.outcome {
@@ -153,6 +167,7 @@ mod tests {
             id: 7,
             track: TrackId(3),
             captured_at: UnixMillis(1_000),
+            captured: Monotonic::default(),
             latency_ms: 41.5,
             looks: 9,
             probes: 2,

@@ -6,6 +6,10 @@
 
 mod handle;
 mod records;
+mod store;
+mod thread;
 
 pub use handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};
+pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
+pub use thread::{StoreParts, StoreThread};

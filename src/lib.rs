@@ -50,6 +50,8 @@ pub mod sample;
 pub mod score;
 pub mod selftest;
 pub mod status;
+pub mod supervisor;
 pub mod track;
 pub mod vault;
 pub mod visit;
+pub mod watchdog;

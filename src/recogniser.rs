@@ -201,6 +201,11 @@ impl Recogniser {
         }
     }
 
+    /// The networks.
+    pub fn perception(&mut self) -> &mut Perception {
+        &mut self.perception
+    }
+
     /// What has been counted.
     pub fn stats(&self) -> &RecogniserStats {
         &self.stats
@@ -361,6 +366,7 @@ impl Recogniser {
             id: self.next_event,
             track,
             captured_at: UnixMillis(self.clock.wall().0 - latency.as_millis() as i64),
+            captured: captured_at,
             latency_ms: latency.as_secs_f32() * 1e3,
             looks: visit.looks(),
             probes: visit.probes(),

@@ -84,6 +84,8 @@ pub enum VaultError {
 pub enum KeyPurpose {
     /// The database of the gallery.
     Database,
+    /// The database of the events.
+    Events,
 }
 
 impl KeyPurpose {
@@ -91,6 +93,7 @@ impl KeyPurpose {
     const fn info(self) -> &'static [u8] {
         match self {
             Self::Database => b"limen/1/database",
+            Self::Events => b"limen/1/events",
         }
     }
 }

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 fn spawn(source: SourceSpec, rate_hz: f32) -> Capture {
     let size = FrameSize { width: 320, height: 240 };
     let settings = CameraSettings { source, size, rate_hz, ..CameraSettings::default() };
-    Capture::spawn(settings, Arc::new(SystemClock)).unwrap()
+    Capture::spawn(settings, Arc::new(SystemClock), || ()).unwrap()
 }
 
 fn next(capture: &Capture) -> Option<RawFrame> {
@@ -64,5 +64,5 @@ fn a_recording_is_delivered_to_its_end_and_every_frame_is_accounted_for() {
 #[test]
 fn settings_that_no_source_can_meet_are_refused_before_the_thread_starts() {
     let settings = CameraSettings { rate_hz: 0.0, ..CameraSettings::default() };
-    assert!(Capture::spawn(settings, Arc::new(SystemClock)).is_err());
+    assert!(Capture::spawn(settings, Arc::new(SystemClock), || ()).is_err());
 }

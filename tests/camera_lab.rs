@@ -231,7 +231,7 @@ fn jpegs_arrive_just_as_the_camera_sent_them() {
 
 /// The capture thread on `/dev/video0`.
 fn spawn() -> Capture {
-    Capture::spawn(settings(Some(PixelFormat::Yuyv)), Arc::new(SystemClock)).unwrap()
+    Capture::spawn(settings(Some(PixelFormat::Yuyv)), Arc::new(SystemClock), || ()).unwrap()
 }
 
 /// Waits for frames beyond those already counted.

@@ -239,6 +239,8 @@ pub struct Surroundings<'a> {
     pub jitter: &'a mut dyn FnMut() -> f32,
     /// The time.
     pub clock: &'a dyn Clock,
+    /// Called whenever the thread moves: a frame, a failure, an attempt.
+    pub moved: &'a mut dyn FnMut(),
 }
 
 /// Captures until the recording ends or [`CameraError::Cancelled`] comes back from the source or
@@ -246,6 +248,7 @@ pub struct Surroundings<'a> {
 pub fn run(shared: &CaptureShared, around: &mut Surroundings<'_>) {
     let (mut backoff, mut streams) = (Backoff::new(), 0);
     let end = loop {
+        (around.moved)();
         let started = around.clock.monotonic();
         match run_once(shared, around, &mut streams) {
             Ok(()) => break CaptureState::Ended,
@@ -284,6 +287,7 @@ fn run_once(
     tracing::info!(stream = %source.stream(), "camera stream opened");
     loop {
         let next = source.next_frame(shared.slot.spare());
+        (around.moved)();
         let mut counts = shared.counts();
         counts.discarded = discarded_before + source.discarded();
         let Some(mut frame) = next? else { return Ok(()) };
@@ -316,8 +320,12 @@ pub struct Capture {
 
 impl Capture {
     /// Starts the thread `capture`. Settings that no source can meet are refused here; a camera
-    /// that is not there yet is waited for.
-    pub fn spawn(settings: CameraSettings, clock: Arc<dyn Clock>) -> Result<Self, CameraError> {
+    /// that is not there yet is waited for. `moved` is called by the thread whenever it moves.
+    pub fn spawn(
+        settings: CameraSettings,
+        clock: Arc<dyn Clock>,
+        mut moved: impl FnMut() + Send + 'static,
+    ) -> Result<Self, CameraError> {
         settings.check()?;
         let refused = |what: &str, error: std::io::Error| CameraError::Settings(format!("{what}: {error}"));
         let cancel = Cancel::new().map_err(|error| refused("eventfd", error))?;
@@ -332,6 +340,7 @@ impl Capture {
                         pause: &mut |time| cancel.wait(time),
                         jitter: &mut random_fraction,
                         clock: clock.as_ref(),
+                        moved: &mut moved,
                     },
                 );
             }
@@ -487,6 +496,7 @@ mod tests {
                 },
                 jitter: &mut || 1.0,
                 clock: clock.as_ref(),
+                moved: &mut || (),
             },
         );
         (shared, pauses)

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::search::bench_search;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
+use limen::clock::SystemClock;
 use limen::decode::JpegHeader;
 use limen::frame::FrameSize;
+use limen::gallery::GalleryStore;
 use limen::install;
 use serde_json::json;
 
@@ -126,7 +129,8 @@ fn start(context: &Context, rounds: u32) -> Result<()> {
     let embedder = &models.manifest.embedder;
     let folder = tempfile::tempdir().context("making a folder")?;
     let state = folder.path().join("state");
-    let mut store = super::open_store(&state, |_| ())?;
+    let (opened, key) = super::open_state(&state, |_| ())?;
+    let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
     enrol_synthetic(&mut store, &embedder.embedding_space, embedder.dimensions, SUBJECTS)?;
     drop(store);
     let recording = folder.path().join("visit.mjpeg");

@@ -204,12 +204,17 @@ impl Context {
     }
 
     fn store(&self) -> Result<GalleryStore> {
-        open_store(&self.config.state.folder, |warning| self.output.note(warning))
+        let (state, key) = self.state()?;
+        Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
+    }
+
+    fn state(&self) -> Result<(StateFolder, RootKey)> {
+        open_state(&self.config.state.folder, |warning| self.output.note(warning))
     }
 }
 
 /// `warn` hears what a key that was made just now does not protect from.
-fn open_store(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<GalleryStore> {
+fn open_state(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<(StateFolder, RootKey)> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
     let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
@@ -218,5 +223,5 @@ fn open_store(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<Galle
     {
         warn(&warning);
     }
-    Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
+    Ok((state, key))
 }

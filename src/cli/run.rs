@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use limen::camera::{DeviceInfo, SourceSpec};
+use limen::clock::SystemClock;
 use limen::config::Layers;
 use limen::daemon::{LookSlot, Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
+use limen::gallery::GalleryStore;
 use limen::recogniser::{Look, SeenLabel};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -84,24 +86,20 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     // Removed with everything in it when this function returns.
     let demo_folder =
         arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
-    let store = match &demo_folder {
-        Some(folder) => {
-            // The demo's key protects nobody and is gone in a minute.
-            let mut store = super::open_store(folder.path(), |_| ())?;
-            enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
-            store
-        }
-        None => {
-            let store = context.store()?;
-            if store.statistics()?.subjects == 0 {
-                context.output.note(
-                    "nobody is enrolled, so everybody is going to be unknown; \
-                     `limen enrol NAME PICTURE…` enrols somebody, also while this runs",
-                );
-            }
-            store
-        }
+    let (state, key) = match &demo_folder {
+        // The demo's key protects nobody and is gone in a minute.
+        Some(folder) => super::open_state(folder.path(), |_| ())?,
+        None => context.state()?,
     };
+    let mut gallery_store = GalleryStore::open(&state, &key, Arc::new(SystemClock))?;
+    if arguments.demo {
+        enrol_scene(&mut gallery_store, &mut perception, &thresholds, &context.output)?;
+    } else if gallery_store.statistics()?.subjects == 0 {
+        context.output.note(
+            "nobody is enrolled, so everybody is going to be unknown; \
+             `limen enrol NAME PICTURE…` enrols somebody, also while this runs",
+        );
+    }
     let Context { config, output } = context;
 
     let looks: Option<LookSlot> = arguments.picture.as_ref().map(|_| LookSlot::default());
@@ -124,7 +122,7 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     }
 
     let mut printed = Ok(());
-    let parts = Parts { config, models, perception, store, looks };
+    let parts = Parts { config, models, perception, state, key, gallery_store, looks };
     let summary = run_daemon(parts, &stop, |report| {
         let result = match report {
             Report::Streaming(stream) if output.is_json() => {

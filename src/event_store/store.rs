@@ -1,0 +1,580 @@
+//! The events on the disk: one SQLCipher database, one writing connection. Lives on the thread
+//! `store`.
+//!
+//! What cannot be written, because the disk is full or fails, waits in memory and is tried again; it
+//! is delivered all the same.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use thiserror::Error;
+
+use super::records::{Age, EventId, EventKind, Outbox, RecordedEvent};
+use crate::clock::{Clock, Monotonic, UnixMillis};
+use crate::database::{self, DatabaseError, Schema};
+use crate::event::{IdentityEvent, Outcome};
+use crate::gallery::SubjectId;
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
+
+/// Name of the database in the state folder.
+pub const EVENTS_FILE: &str = "events.db";
+
+const SCHEMA: Schema = Schema {
+    file: EVENTS_FILE,
+    called: "the events",
+    remedy: "move it away: the gallery is another file and stays",
+    // "limE"
+    application_id: 0x6c69_6d45,
+    script: include_str!("schema.sql"),
+    steps: &[],
+};
+
+/// Events that wait in memory while they cannot be written; the oldest of more are lost.
+const UNWRITTEN: usize = 1_000;
+/// Events erased in one go, so that retention never keeps a new one waiting for long.
+const ERASED_AT_ONCE: u32 = 500;
+
+/// Why an event could not be kept or found. Carries no content.
+#[derive(Debug, Error)]
+pub enum EventStoreError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The system's random numbers could not be had.
+    #[error("cannot make the id of an event: the system gives no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
+    /// The system does not tell its boot id.
+    #[error("cannot read the boot id of the system, by which the age of events is told: {0}")]
+    NoBootId(String),
+}
+
+/// What is kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retention {
+    /// Events older than this are erased.
+    pub keep: Duration,
+    /// The oldest of more events than this are erased.
+    pub count: u64,
+    /// Pictures older than this are erased.
+    pub keep_crops: Duration,
+}
+
+/// What retention erased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events, with everything that belongs to them.
+    pub events: u64,
+    /// Of these, events the broker never acknowledged.
+    pub undelivered: u64,
+    /// Pictures of events that stay.
+    pub crops: u64,
+}
+
+/// An event with its picture, as far as it is to be kept.
+#[derive(Clone)]
+struct Entry {
+    event: RecordedEvent,
+    captured: Monotonic,
+    crop: Option<Vec<u8>>,
+    published: Option<(UnixMillis, bool)>,
+}
+
+/// The events' database and its one writing connection.
+pub struct EventStore {
+    connection: Connection,
+    path: std::path::PathBuf,
+    clock: Arc<dyn Clock>,
+    boot: [u8; 16],
+    lifetime: Duration,
+    next: u64,
+    /// Not written yet, in order; all of them newer than what is written.
+    unwritten: VecDeque<Entry>,
+    /// Acknowledged, and this not written yet.
+    acknowledged: BTreeMap<u64, (UnixMillis, bool)>,
+    outbox: Outbox,
+}
+
+impl std::fmt::Debug for EventStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EventStore {{ {} }}", self.path.display())
+    }
+}
+
+impl EventStore {
+    /// Opens the database in the state folder, making it where there is none. Events are fresh for
+    /// `lifetime` after their capture.
+    pub fn open(
+        state: &StateFolder,
+        key: &RootKey,
+        clock: Arc<dyn Clock>,
+        lifetime: Duration,
+    ) -> Result<Self, EventStoreError> {
+        let path = state.path().join(EVENTS_FILE);
+        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Events), &SCHEMA)?;
+        let failed = |error| DatabaseError::sqlite(&path, &SCHEMA, "count the events", error);
+        let given: Option<u64> = connection
+            .query_row("select seq from sqlite_sequence where name = 'event'", [], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
+        let waiting =
+            connection.query_row("select count(*) from outbox", [], |row| row.get(0)).map_err(failed)?;
+        let newest = given.unwrap_or(0);
+        Ok(Self {
+            connection,
+            path,
+            clock,
+            boot: boot_id()?,
+            lifetime,
+            next: newest + 1,
+            unwritten: VecDeque::new(),
+            acknowledged: BTreeMap::new(),
+            outbox: Outbox { newest, waiting, ..Outbox::default() },
+        })
+    }
+
+    /// What waits for the broker.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox
+    }
+
+    /// Takes events in. They are on the disk when this returns `Ok`; otherwise they wait in memory for
+    /// [`retry`](Self::retry). Either way they are in the outbox, in the order given.
+    pub fn record(
+        &mut self,
+        events: impl IntoIterator<Item = (IdentityEvent, Option<Vec<u8>>)>,
+    ) -> Result<(), EventStoreError> {
+        for (event, crop) in events {
+            let entry = self.entry(&event, crop)?;
+            self.take_in(entry);
+        }
+        self.retry()
+    }
+
+    /// Takes in that somebody rang.
+    pub fn ring(&mut self) -> Result<EventId, EventStoreError> {
+        let (captured, now) = (self.clock.monotonic(), self.clock.wall());
+        let event = RecordedEvent {
+            sequence: self.next,
+            id: EventId::new(now).map_err(EventStoreError::NoRandomness)?,
+            kind: EventKind::Ring,
+            track: None,
+            captured_at: now,
+            decided_at: now,
+            expires_at: self.expiry(now),
+            latency_ms: 0.0,
+            subject: None,
+            score: None,
+            margin: None,
+            quality: None,
+            looks: 0,
+            probes: 0,
+            seen_ms: None,
+            verdict: None,
+            reason: None,
+            reasons: BTreeMap::new(),
+            published_at: None,
+            has_crop: false,
+            age: Age::ThisBoot(captured),
+        };
+        let id = event.id;
+        self.take_in(Entry { event, captured, crop: None, published: None });
+        self.retry()?;
+        Ok(id)
+    }
+
+    fn expiry(&self, captured_at: UnixMillis) -> UnixMillis {
+        UnixMillis(captured_at.0.saturating_add(self.lifetime.as_millis() as i64))
+    }
+
+    fn entry(&self, event: &IdentityEvent, crop: Option<Vec<u8>>) -> Result<Entry, EventStoreError> {
+        let decided_at = UnixMillis(event.captured_at.0 + event.latency_ms as i64);
+        let mut record = RecordedEvent {
+            sequence: self.next,
+            id: EventId::new(decided_at).map_err(EventStoreError::NoRandomness)?,
+            kind: EventKind::Ended,
+            track: Some(event.track.0),
+            captured_at: event.captured_at,
+            decided_at,
+            expires_at: self.expiry(event.captured_at),
+            latency_ms: event.latency_ms,
+            subject: None,
+            score: None,
+            margin: None,
+            quality: None,
+            looks: event.looks,
+            probes: event.probes,
+            seen_ms: None,
+            verdict: None,
+            reason: None,
+            reasons: BTreeMap::new(),
+            published_at: None,
+            has_crop: crop.is_some(),
+            age: Age::ThisBoot(event.captured),
+        };
+        match &event.outcome {
+            Outcome::Identified { subject, score, margin, .. } => {
+                record.kind = EventKind::Identified;
+                record.subject = Some(*subject);
+                record.score = Some(score.get());
+                record.margin = *margin;
+            }
+            Outcome::Unknown { best_score } => {
+                record.kind = EventKind::Unknown;
+                record.score = best_score.map(|score| score.get());
+            }
+            Outcome::Ended { seen_ms, verdict, inconclusive, .. } => {
+                record.seen_ms = Some(*seen_ms);
+                record.verdict = Some(verdict.code().to_owned());
+                record.reasons = inconclusive.iter().map(|(code, n)| ((*code).to_owned(), *n)).collect();
+            }
+        }
+        Ok(Entry { event: record, captured: event.captured, crop, published: None })
+    }
+
+    fn take_in(&mut self, entry: Entry) {
+        self.next += 1;
+        self.outbox.newest = entry.event.sequence;
+        self.outbox.waiting += 1;
+        self.unwritten.push_back(entry);
+        while self.unwritten.len() > UNWRITTEN {
+            if let Some(lost) = self.unwritten.pop_front() {
+                self.outbox.lost += 1;
+                self.outbox.waiting -= u64::from(lost.published.is_none());
+            }
+        }
+    }
+
+    /// Whether something waits in memory for the disk.
+    pub fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty() || !self.acknowledged.is_empty()
+    }
+
+    /// Writes what waits in memory: events, and acknowledgements. All of it or nothing.
+    pub fn retry(&mut self) -> Result<(), EventStoreError> {
+        if !self.has_unwritten() {
+            return Ok(());
+        }
+        let (unwritten, acknowledged, boot) = (&self.unwritten, &self.acknowledged, &self.boot);
+        write(&mut self.connection, |transaction| {
+            for entry in unwritten {
+                insert(transaction, entry, boot)?;
+            }
+            for (sequence, (at, expired)) in acknowledged {
+                acknowledge(transaction, *sequence, *at, *expired)?;
+            }
+            Ok(())
+        })
+        .map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, "keep an event", error))?;
+        self.unwritten.clear();
+        self.acknowledged.clear();
+        Ok(())
+    }
+
+    /// Notes that the broker has acknowledged events, fresh or as expired.
+    pub fn published(&mut self, events: &[(u64, bool)]) -> Result<(), EventStoreError> {
+        let now = self.clock.wall();
+        for (sequence, expired) in events {
+            let new = match self.unwritten.iter_mut().find(|entry| entry.event.sequence == *sequence) {
+                Some(entry) => entry.published.replace((now, *expired)).is_none(),
+                None => self.acknowledged.insert(*sequence, (now, *expired)).is_none(),
+            };
+            if new {
+                self.outbox.waiting = self.outbox.waiting.saturating_sub(1);
+                self.outbox.expired += u64::from(*expired);
+            }
+        }
+        self.retry()
+    }
+
+    /// Unacknowledged events after a sequence number, in order, at most `limit`.
+    pub fn waiting(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        let known: BTreeSet<u64> = self.acknowledged.keys().copied().collect();
+        let mut found = self.read("read the outbox", |db| {
+            let mut query = db.prepare_cached(&format!(
+                "{SELECT_EVENT} join outbox o on o.sequence = e.sequence
+                 where o.sequence > ?1 order by o.sequence limit ?2"
+            ))?;
+            // Those acknowledged in memory only are skipped below, and must not use the limit up.
+            let rows = query.query_map(params![after, limit + known.len()], |row| self.row(row))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })?;
+        found.retain(|event| !known.contains(&event.sequence));
+        let unwritten = self.unwritten.iter().filter(|e| e.event.sequence > after && e.published.is_none());
+        found.extend(unwritten.map(|entry| entry.event.clone()));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The newest events, newest first, before a sequence number if one is given.
+    pub fn newest(&self, before: Option<u64>, limit: usize) -> Result<Vec<RecordedEvent>, EventStoreError> {
+        self.read("list the events", |db| {
+            let mut query = db.prepare_cached(&format!(
+                "{SELECT_EVENT} where e.sequence < ?1 order by e.sequence desc limit ?2"
+            ))?;
+            let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
+            query.query_map(params![before, limit], |row| self.row(row))?.collect()
+        })
+    }
+
+    /// The picture of an event's face, JPEG, if one is kept.
+    pub fn crop(&self, id: EventId) -> Result<Option<Vec<u8>>, EventStoreError> {
+        if let Some(entry) = self.unwritten.iter().find(|entry| entry.event.id == id) {
+            return Ok(entry.crop.clone());
+        }
+        self.read("read a picture", |db| {
+            db.prepare_cached(
+                "select jpeg from crop c join event e on e.sequence = c.sequence where e.id = ?1",
+            )?
+            .query_row([id.as_bytes()], |row| row.get(0))
+            .optional()
+        })
+    }
+
+    /// Whether face unlock is on. It is, until it is switched off.
+    pub fn face_unlock(&self) -> Result<bool, EventStoreError> {
+        let found = self.read("read a switch", |db| {
+            db.query_row("select is_on from switch where name = 'face_unlock'", [], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(found.unwrap_or(true))
+    }
+
+    /// Switches face unlock. On the disk when this returns.
+    pub fn set_face_unlock(&mut self, on: bool) -> Result<(), EventStoreError> {
+        write(&mut self.connection, |transaction| {
+            transaction.execute(
+                "insert into switch values ('face_unlock', ?1)
+                 on conflict (name) do update set is_on = excluded.is_on",
+                [on],
+            )?;
+            Ok(())
+        })
+        .map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, "keep a switch", error).into())
+    }
+
+    /// Takes out of the events whoever is not among `enrolled`: the reference and the pictures. Returns
+    /// how many events that concerned.
+    pub fn forget_all_but(&mut self, enrolled: &BTreeSet<SubjectId>) -> Result<u64, EventStoreError> {
+        let gone = |subject: &Option<SubjectId>| subject.is_some_and(|s| !enrolled.contains(&s));
+        for entry in self.unwritten.iter_mut().filter(|entry| gone(&entry.event.subject)) {
+            entry.event.subject = None;
+            entry.crop = None;
+            entry.event.has_crop = false;
+        }
+        let known = self.read("list the subjects of events", |db| {
+            let mut query = db.prepare("select distinct subject from event where subject is not null")?;
+            query.query_map([], |row| row.get(0).map(SubjectId::from_bytes))?.collect::<Result<Vec<_>, _>>()
+        })?;
+        let gone: Vec<_> = known.into_iter().filter(|subject| !enrolled.contains(subject)).collect();
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let concerned = write(&mut self.connection, |transaction| {
+            let mut concerned = 0;
+            for subject in &gone {
+                // The whole visit: its end and its pictures show the same person.
+                transaction.execute(
+                    "delete from crop where sequence in (select sequence from event where subject = ?1)",
+                    [subject.as_bytes()],
+                )?;
+                concerned += transaction
+                    .execute("update event set subject = null where subject = ?1", [subject.as_bytes()])?;
+            }
+            Ok(concerned as u64)
+        })
+        .map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, "forget a subject", error))?;
+        self.empty_log()?;
+        Ok(concerned)
+    }
+
+    /// Erases a bounded number of what is older or more than may be kept; call it again while it
+    /// erases something.
+    pub fn retain(&mut self, retention: &Retention) -> Result<Erased, EventStoreError> {
+        let now = self.clock.wall().0;
+        let before = |keep: Duration| now.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+        let (events_before, crops_before) = (before(retention.keep), before(retention.keep_crops));
+        let erased = write(&mut self.connection, |transaction| {
+            let one = |sql: &str, value: i64| -> rusqlite::Result<u64> {
+                transaction.prepare_cached(sql)?.query_row([value], |row| row.get(0))
+            };
+            // The newest of those to go: by age, or by being too many.
+            let old =
+                one("select coalesce(max(sequence), 0) from event where captured_at < ?1", events_before)?;
+            let keep = i64::try_from(retention.count).unwrap_or(i64::MAX);
+            let many = one(
+                "select coalesce((select sequence from event order by sequence desc limit 1 offset ?1), 0)",
+                keep,
+            )?;
+            let last: Option<u64> = transaction
+                .prepare_cached(
+                    "select max(sequence) from
+                     (select sequence from event where sequence <= ?1 order by sequence limit ?2)",
+                )?
+                .query_row(params![old.max(many), ERASED_AT_ONCE], |row| row.get(0))?;
+            let last = last.unwrap_or(0);
+            let undelivered = one(
+                "select count(*) from outbox where sequence <= ?1",
+                i64::try_from(last).unwrap_or(i64::MAX),
+            )?;
+            let events = transaction.execute("delete from event where sequence <= ?1", [last])?;
+            let crops = transaction.execute(
+                "delete from crop where sequence in (
+                     select c.sequence from crop c join event e on e.sequence = c.sequence
+                     where e.captured_at < ?1 limit ?2)",
+                params![crops_before, ERASED_AT_ONCE],
+            )?;
+            Ok(Erased { events: events as u64, undelivered, crops: crops as u64 })
+        })
+        .map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, "erase old events", error))?;
+        self.outbox.waiting = self.outbox.waiting.saturating_sub(erased.undelivered);
+        self.outbox.lost += erased.undelivered;
+        if erased != Erased::default() {
+            self.empty_log()?;
+        }
+        Ok(erased)
+    }
+
+    /// Events that are kept.
+    pub fn count(&self) -> Result<u64, EventStoreError> {
+        self.read("count the events", |db| db.query_row("select count(*) from event", [], |row| row.get(0)))
+    }
+
+    /// What was erased leaves the write-ahead log too, unless another connection is reading it.
+    fn empty_log(&self) -> Result<(), EventStoreError> {
+        self.read("empty the log", |db| {
+            db.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0)).map(|_| ())
+        })
+    }
+
+    fn read<T>(
+        &self,
+        what: &'static str,
+        run: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, EventStoreError> {
+        run(&self.connection).map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, what, error).into())
+    }
+
+    fn row(&self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
+        let kind: String = row.get(2)?;
+        let reasons: String = row.get(20)?;
+        let of_this_boot = row.get::<_, [u8; 16]>(7)? == self.boot;
+        let monotonic = Monotonic::from_duration(Duration::from_micros(row.get(8)?));
+        Ok(RecordedEvent {
+            sequence: row.get(0)?,
+            id: EventId::from_bytes(row.get(1)?),
+            kind: EventKind::ALL
+                .into_iter()
+                .find(|known| known.name() == kind)
+                .ok_or_else(|| rusqlite::Error::InvalidColumnName(kind))?,
+            track: row.get(3)?,
+            captured_at: UnixMillis(row.get(4)?),
+            decided_at: UnixMillis(row.get(5)?),
+            expires_at: UnixMillis(row.get(6)?),
+            latency_ms: row.get(9)?,
+            subject: row.get::<_, Option<_>>(10)?.map(SubjectId::from_bytes),
+            score: row.get(11)?,
+            margin: row.get(12)?,
+            quality: row.get(13)?,
+            looks: row.get(14)?,
+            probes: row.get(15)?,
+            seen_ms: row.get(16)?,
+            verdict: row.get(17)?,
+            reason: row.get(18)?,
+            published_at: row.get::<_, Option<_>>(19)?.map(UnixMillis),
+            // The schema checks that it is JSON, and only this program writes it.
+            reasons: serde_json::from_str(&reasons).unwrap_or_default(),
+            has_crop: row.get(21)?,
+            age: if of_this_boot { Age::ThisBoot(monotonic) } else { Age::EarlierBoot },
+        })
+    }
+}
+
+const SELECT_EVENT: &str = "select e.sequence, e.id, e.kind, e.track, e.captured_at, e.decided_at,
+    e.expires_at, e.boot, e.captured_monotonic_us, e.latency_ms, e.subject, e.score, e.margin, e.quality,
+    e.looks, e.probes, e.seen_ms, e.verdict, e.reason, e.published_at, e.reasons,
+    exists (select 1 from crop c where c.sequence = e.sequence) from event e";
+
+fn write<T>(
+    connection: &mut Connection,
+    run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = run(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn insert(transaction: &Transaction<'_>, entry: &Entry, boot: &[u8; 16]) -> rusqlite::Result<()> {
+    let event = &entry.event;
+    // A map of text to numbers always has a JSON form.
+    let reasons = serde_json::to_string(&event.reasons).unwrap_or_else(|_| "{}".to_owned());
+    let micros = entry.captured.since(Monotonic::default()).as_micros();
+    transaction
+        .prepare_cached(
+            "insert into event (sequence, id, kind, track, captured_at, decided_at, expires_at, boot,
+                captured_monotonic_us, latency_ms, subject, score, margin, quality, looks, probes, seen_ms,
+                verdict, reason, reasons, published_at, published_expired)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+                ?20, ?21, ?22)",
+        )?
+        .execute(params![
+            event.sequence,
+            event.id.as_bytes(),
+            event.kind.name(),
+            event.track,
+            event.captured_at.0,
+            event.decided_at.0,
+            event.expires_at.0,
+            boot,
+            u64::try_from(micros).unwrap_or(u64::MAX >> 1),
+            event.latency_ms,
+            event.subject.as_ref().map(SubjectId::as_bytes),
+            event.score,
+            event.margin,
+            event.quality,
+            event.looks,
+            event.probes,
+            event.seen_ms,
+            event.verdict,
+            event.reason,
+            reasons,
+            entry.published.map(|(at, _)| at.0),
+            entry.published.map(|(_, expired)| expired),
+        ])?;
+    if entry.published.is_none() {
+        transaction.prepare_cached("insert into outbox (sequence) values (?1)")?.execute([event.sequence])?;
+    }
+    if let Some(jpeg) = &entry.crop {
+        transaction
+            .prepare_cached("insert into crop (sequence, jpeg) values (?1, ?2)")?
+            .execute(params![event.sequence, jpeg])?;
+    }
+    Ok(())
+}
+
+fn acknowledge(
+    transaction: &Transaction<'_>,
+    sequence: u64,
+    at: UnixMillis,
+    expired: bool,
+) -> rusqlite::Result<()> {
+    transaction.prepare_cached("delete from outbox where sequence = ?1")?.execute([sequence])?;
+    transaction
+        .prepare_cached(
+            "update event set published_at = ?2, published_expired = ?3
+             where sequence = ?1 and published_at is null",
+        )?
+        .execute(params![sequence, at.0, expired])?;
+    Ok(())
+}
+
+/// Random for each start of the machine.
+fn boot_id() -> Result<[u8; 16], EventStoreError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(PATH).map_err(|error| EventStoreError::NoBootId(error.to_string()))?;
+    let id = EventId::parse(text.trim())
+        .ok_or_else(|| EventStoreError::NoBootId(format!("{PATH} does not hold a UUID")))?;
+    Ok(*id.as_bytes())
+}

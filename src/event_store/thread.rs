@@ -1,0 +1,262 @@
+//! The thread `store`: owns both databases, the gallery's and the events', and answers requests.
+//!
+//! It keeps the gallery in memory current when another process enrols or removes somebody or a
+//! subject expires, takes the erased out of the events, and applies retention.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+use super::store::{Erased, EventStore, EventStoreError, Retention};
+use crate::clock::{Clock, Monotonic};
+use crate::embedding::EmbeddingSpaceId;
+use crate::event::IdentityEvent;
+use crate::frame::RgbImage;
+use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport};
+use crate::status::{Part, Status};
+use crate::supervisor::Heartbeat;
+
+/// How often the thread looks for enrolments by another process, and tries again what failed.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often retention is applied while there is nothing to erase.
+const RETAIN: Duration = Duration::from_secs(600);
+/// Events committed together, when so many have come in.
+const GROUP: usize = 64;
+/// How long the thread waits for a request before it beats.
+const WAIT: Duration = Duration::from_millis(100);
+/// JPEG quality of a kept picture, and its longest side in pixels.
+const CROP_QUALITY: u8 = 85;
+
+/// What the thread is made of.
+pub struct StoreParts {
+    /// The gallery's database.
+    pub gallery_store: GalleryStore,
+    /// The events' database.
+    pub events: EventStore,
+    /// The gallery in memory.
+    pub gallery: Arc<Gallery>,
+    /// The space its templates are of.
+    pub space: EmbeddingSpaceId,
+    /// What is kept, and for how long.
+    pub retention: Retention,
+    /// Where the state of the storage is told.
+    pub status: Status,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The thread, not yet running.
+pub struct StoreThread {
+    parts: StoreParts,
+    requests: Receiver<Request>,
+    outbox: watch::Sender<super::Outbox>,
+    face_unlock: watch::Sender<bool>,
+    gallery_changes: watch::Sender<u64>,
+    looked: Monotonic,
+    retained: Option<Monotonic>,
+}
+
+impl StoreThread {
+    /// The thread, and how to reach it.
+    pub fn new(parts: StoreParts) -> Result<(Self, StoreHandle), EventStoreError> {
+        let (sender, requests) = sync_channel(REQUESTS);
+        let outbox = watch::Sender::new(parts.events.outbox());
+        let face_unlock = watch::Sender::new(parts.events.face_unlock()?);
+        let gallery_changes = watch::Sender::new(0);
+        let handle = StoreHandle {
+            requests: sender,
+            outbox: outbox.subscribe(),
+            face_unlock: face_unlock.subscribe(),
+            gallery_changes: gallery_changes.subscribe(),
+            gallery: Arc::clone(&parts.gallery),
+        };
+        parts.status.working(Part::Storage);
+        let looked = parts.clock.monotonic();
+        Ok((Self { parts, requests, outbox, face_unlock, gallery_changes, looked, retained: None }, handle))
+    }
+
+    /// Serves until told to end, and then what still waits.
+    pub fn run(mut self, beat: &Heartbeat, ending: &AtomicBool) -> anyhow::Result<()> {
+        self.forget_erased();
+        let mut put_back = None;
+        loop {
+            beat.beat();
+            let request = match put_back.take() {
+                Some(request) => Some(request),
+                None => match self.requests.recv_timeout(WAIT) {
+                    Ok(request) => Some(request),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                },
+            };
+            match request {
+                Some(Request::Record(event, crop)) => put_back = self.record(*event, crop.map(|crop| *crop)),
+                Some(request) => self.serve(request),
+                None if ending.load(Ordering::Relaxed) => return Ok(()),
+                None => {}
+            }
+            if self.parts.clock.monotonic().since(self.looked) >= LOOK {
+                self.looked = self.parts.clock.monotonic();
+                self.look();
+            }
+        }
+    }
+
+    /// Commits an event together with those that came in behind it. A request of another kind, taken
+    /// from the queue on the way, is returned.
+    fn record(&mut self, event: IdentityEvent, crop: Option<RgbImage>) -> Option<Request> {
+        let mut group = vec![(event, crop.and_then(|crop| encoded(&crop)))];
+        let mut other = None;
+        while group.len() < GROUP {
+            match self.requests.try_recv() {
+                Ok(Request::Record(event, crop)) => group.push((*event, crop.and_then(|c| encoded(&c)))),
+                Ok(request) => {
+                    other = Some(request);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        let result = self.parts.events.record(group);
+        self.note(result);
+        other
+    }
+
+    fn serve(&mut self, request: Request) {
+        let events = &mut self.parts.events;
+        // Whoever asked may have given up waiting: then nobody takes the answer.
+        match request {
+            Request::Record(..) => unreachable!("recorded by the caller"),
+            Request::Ring(reply) => {
+                let result = events.ring();
+                let _ = reply.send(result.as_ref().map(|id| *id).map_err(refusal));
+                self.note(result.map(|_| ()));
+            }
+            Request::Waiting { after, limit, reply } => {
+                let _ = reply.send(events.waiting(after, limit).map_err(|error| refusal(&error)));
+            }
+            Request::Published(sequences) => {
+                let result = events.published(&sequences);
+                self.note(result);
+            }
+            Request::SetFaceUnlock(on, reply) => {
+                let result = events.set_face_unlock(on);
+                if result.is_ok() {
+                    self.face_unlock.send_if_modified(|now| std::mem::replace(now, on) != on);
+                }
+                let _ = reply.send(result.as_ref().map(|()| ()).map_err(refusal));
+                self.note(result);
+            }
+            Request::ReloadGallery(reply) => {
+                let result = self.load_gallery();
+                let _ = reply.send(result.map_err(|error| StoreRefusal::Failed(error.to_string())));
+            }
+            Request::Crop(id, reply) => {
+                let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
+            }
+        }
+    }
+
+    /// What is due from time to time.
+    fn look(&mut self) {
+        if self.parts.events.has_unwritten() {
+            let result = self.parts.events.retry();
+            self.note(result);
+        }
+        let now = self.parts.clock.wall();
+        let expired = self.parts.gallery.current().report().next_expiry.is_some_and(|at| now >= at);
+        match self.parts.gallery_store.changed_by_others() {
+            Ok(changed) if changed || expired => {
+                if let Err(error) = self.load_gallery() {
+                    tracing::error!(%error, "the changed gallery cannot be read; the old one stays");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(%error, "the gallery database does not answer; the loaded one stays");
+            }
+        }
+        let now = self.parts.clock.monotonic();
+        if self.retained.is_none_or(|last| now.since(last) >= RETAIN) {
+            match self.parts.events.retain(&self.parts.retention) {
+                // There may be more: again at the next look.
+                Ok(erased) if erased != Erased::default() => {
+                    tracing::info!(
+                        events = erased.events,
+                        undelivered = erased.undelivered,
+                        pictures = erased.crops,
+                        "old events erased"
+                    );
+                    self.tell();
+                }
+                Ok(_) => self.retained = Some(now),
+                Err(error) => self.note(Err(error)),
+            }
+        }
+    }
+
+    fn load_gallery(&mut self) -> Result<SnapshotReport, GalleryError> {
+        let snapshot = self.parts.gallery_store.load_snapshot(&self.parts.space)?;
+        let report = snapshot.report();
+        self.parts.gallery.replace(snapshot);
+        self.gallery_changes.send_modify(|changes| *changes += 1);
+        tracing::info!(subjects = report.subjects, templates = report.templates, "the gallery has changed");
+        self.forget_erased();
+        Ok(report)
+    }
+
+    /// Whoever is no longer enrolled must not stay in the events. Those that merely expired do.
+    fn forget_erased(&mut self) {
+        let subjects = match self.parts.gallery_store.subjects() {
+            Ok(subjects) => subjects,
+            Err(error) => {
+                tracing::error!(%error, "cannot tell who was erased; the events stay as they are");
+                return;
+            }
+        };
+        let enrolled: BTreeSet<_> = subjects.iter().map(|subject| subject.id).collect();
+        match self.parts.events.forget_all_but(&enrolled) {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "erased subjects taken out of the events"),
+            Err(error) => self.note(Err(error)),
+        }
+    }
+
+    /// Tells what became of a write, and what waits now.
+    fn note(&mut self, result: Result<(), EventStoreError>) {
+        match result {
+            Ok(()) => self.parts.status.working(Part::Storage),
+            Err(error) => self.parts.status.degraded(
+                Part::Storage,
+                format!("{error}; events wait in memory and are delivered all the same"),
+            ),
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let now = self.parts.events.outbox();
+        self.outbox.send_if_modified(|outbox| std::mem::replace(outbox, now) != now);
+    }
+}
+
+fn refusal(error: &EventStoreError) -> StoreRefusal {
+    StoreRefusal::Failed(error.to_string())
+}
+
+/// A picture as it is kept; `None` for one that cannot be encoded, which costs the picture and not
+/// the event.
+fn encoded(crop: &RgbImage) -> Option<Vec<u8>> {
+    let mut jpeg = Vec::new();
+    let size = crop.size();
+    let (width, height) = (u16::try_from(size.width).ok()?, u16::try_from(size.height).ok()?);
+    jpeg_encoder::Encoder::new(&mut jpeg, CROP_QUALITY)
+        .encode(crop.pixels(), width, height, jpeg_encoder::ColorType::Rgb)
+        .ok()?;
+    Some(jpeg)
+}
