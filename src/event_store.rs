@@ -6,6 +6,7 @@
 
 mod handle;
 mod records;
+mod rows;
 mod store;
 mod thread;
 

@@ -13,8 +13,6 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(crate) struct Schema {
     /// Name in the state folder.
     pub(crate) file: &'static str,
-    /// What an operator calls it.
-    pub(crate) called: &'static str,
     /// What to do when it is damaged.
     pub(crate) remedy: &'static str,
     /// Marks the file as ours among SQLite databases.
@@ -113,7 +111,7 @@ mod tests {
     }
 
     const fn schema(script: &'static str, steps: &'static [&'static str]) -> Schema {
-        Schema { file: "a.db", called: "the test", remedy: "", application_id: 7, script, steps }
+        Schema { file: "a.db", remedy: "", application_id: 7, script, steps }
     }
 
     const OLD: Schema = schema("create table a (x integer) strict;", &[]);

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
 
 use super::records::{Age, EventId, EventKind, Outbox, RecordedEvent};
-use crate::clock::{Clock, Monotonic, UnixMillis};
+use super::rows::{self, Entry, SELECT_EVENT, acknowledge, insert, write};
+use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::event::{IdentityEvent, Outcome};
 use crate::gallery::SubjectId;
@@ -23,7 +24,6 @@ pub const EVENTS_FILE: &str = "events.db";
 
 const SCHEMA: Schema = Schema {
     file: EVENTS_FILE,
-    called: "the events",
     remedy: "move it away: the gallery is another file and stays",
     // "limE"
     application_id: 0x6c69_6d45,
@@ -70,15 +70,6 @@ pub struct Erased {
     pub undelivered: u64,
     /// Pictures of events that stay.
     pub crops: u64,
-}
-
-/// An event with its picture, as far as it is to be kept.
-#[derive(Clone)]
-struct Entry {
-    event: RecordedEvent,
-    captured: Monotonic,
-    crop: Option<Vec<u8>>,
-    published: Option<(UnixMillis, bool)>,
 }
 
 /// The events' database and its one writing connection.
@@ -276,9 +267,12 @@ impl EventStore {
     pub fn published(&mut self, events: &[(u64, bool)]) -> Result<(), EventStoreError> {
         let now = self.clock.wall();
         for (sequence, expired) in events {
-            let new = match self.unwritten.iter_mut().find(|entry| entry.event.sequence == *sequence) {
-                Some(entry) => entry.published.replace((now, *expired)).is_none(),
-                None => self.acknowledged.insert(*sequence, (now, *expired)).is_none(),
+            let unwritten = self.unwritten.iter_mut().find(|entry| entry.event.sequence == *sequence);
+            let new = if let Some(entry) = unwritten {
+                entry.published.replace((now, *expired)).is_none()
+            } else {
+                // Acknowledged before, as after a connection that broke in between: nothing new.
+                self.is_waiting(*sequence)? && self.acknowledged.insert(*sequence, (now, *expired)).is_none()
             };
             if new {
                 self.outbox.waiting = self.outbox.waiting.saturating_sub(1);
@@ -286,6 +280,12 @@ impl EventStore {
             }
         }
         self.retry()
+    }
+
+    fn is_waiting(&self, sequence: u64) -> Result<bool, EventStoreError> {
+        self.read("look into the outbox", |db| {
+            db.prepare_cached("select 1 from outbox where sequence = ?1")?.exists([sequence])
+        })
     }
 
     /// Unacknowledged events after a sequence number, in order, at most `limit`.
@@ -297,7 +297,8 @@ impl EventStore {
                  where o.sequence > ?1 order by o.sequence limit ?2"
             ))?;
             // Those acknowledged in memory only are skipped below, and must not use the limit up.
-            let rows = query.query_map(params![after, limit + known.len()], |row| self.row(row))?;
+            let rows =
+                query.query_map(params![after, limit + known.len()], |row| rows::read(row, &self.boot))?;
             rows.collect::<Result<Vec<_>, _>>()
         })?;
         found.retain(|event| !known.contains(&event.sequence));
@@ -314,7 +315,7 @@ impl EventStore {
                 "{SELECT_EVENT} where e.sequence < ?1 order by e.sequence desc limit ?2"
             ))?;
             let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
-            query.query_map(params![before, limit], |row| self.row(row))?.collect()
+            query.query_map(params![before, limit], |row| rows::read(row, &self.boot))?.collect()
         })
     }
 
@@ -455,119 +456,6 @@ impl EventStore {
     ) -> Result<T, EventStoreError> {
         run(&self.connection).map_err(|error| DatabaseError::sqlite(&self.path, &SCHEMA, what, error).into())
     }
-
-    fn row(&self, row: &Row<'_>) -> rusqlite::Result<RecordedEvent> {
-        let kind: String = row.get(2)?;
-        let reasons: String = row.get(20)?;
-        let of_this_boot = row.get::<_, [u8; 16]>(7)? == self.boot;
-        let monotonic = Monotonic::from_duration(Duration::from_micros(row.get(8)?));
-        Ok(RecordedEvent {
-            sequence: row.get(0)?,
-            id: EventId::from_bytes(row.get(1)?),
-            kind: EventKind::ALL
-                .into_iter()
-                .find(|known| known.name() == kind)
-                .ok_or_else(|| rusqlite::Error::InvalidColumnName(kind))?,
-            track: row.get(3)?,
-            captured_at: UnixMillis(row.get(4)?),
-            decided_at: UnixMillis(row.get(5)?),
-            expires_at: UnixMillis(row.get(6)?),
-            latency_ms: row.get(9)?,
-            subject: row.get::<_, Option<_>>(10)?.map(SubjectId::from_bytes),
-            score: row.get(11)?,
-            margin: row.get(12)?,
-            quality: row.get(13)?,
-            looks: row.get(14)?,
-            probes: row.get(15)?,
-            seen_ms: row.get(16)?,
-            verdict: row.get(17)?,
-            reason: row.get(18)?,
-            published_at: row.get::<_, Option<_>>(19)?.map(UnixMillis),
-            // The schema checks that it is JSON, and only this program writes it.
-            reasons: serde_json::from_str(&reasons).unwrap_or_default(),
-            has_crop: row.get(21)?,
-            age: if of_this_boot { Age::ThisBoot(monotonic) } else { Age::EarlierBoot },
-        })
-    }
-}
-
-const SELECT_EVENT: &str = "select e.sequence, e.id, e.kind, e.track, e.captured_at, e.decided_at,
-    e.expires_at, e.boot, e.captured_monotonic_us, e.latency_ms, e.subject, e.score, e.margin, e.quality,
-    e.looks, e.probes, e.seen_ms, e.verdict, e.reason, e.published_at, e.reasons,
-    exists (select 1 from crop c where c.sequence = e.sequence) from event e";
-
-fn write<T>(
-    connection: &mut Connection,
-    run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let value = run(&transaction)?;
-    transaction.commit()?;
-    Ok(value)
-}
-
-fn insert(transaction: &Transaction<'_>, entry: &Entry, boot: &[u8; 16]) -> rusqlite::Result<()> {
-    let event = &entry.event;
-    // A map of text to numbers always has a JSON form.
-    let reasons = serde_json::to_string(&event.reasons).unwrap_or_else(|_| "{}".to_owned());
-    let micros = entry.captured.since(Monotonic::default()).as_micros();
-    transaction
-        .prepare_cached(
-            "insert into event (sequence, id, kind, track, captured_at, decided_at, expires_at, boot,
-                captured_monotonic_us, latency_ms, subject, score, margin, quality, looks, probes, seen_ms,
-                verdict, reason, reasons, published_at, published_expired)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                ?20, ?21, ?22)",
-        )?
-        .execute(params![
-            event.sequence,
-            event.id.as_bytes(),
-            event.kind.name(),
-            event.track,
-            event.captured_at.0,
-            event.decided_at.0,
-            event.expires_at.0,
-            boot,
-            u64::try_from(micros).unwrap_or(u64::MAX >> 1),
-            event.latency_ms,
-            event.subject.as_ref().map(SubjectId::as_bytes),
-            event.score,
-            event.margin,
-            event.quality,
-            event.looks,
-            event.probes,
-            event.seen_ms,
-            event.verdict,
-            event.reason,
-            reasons,
-            entry.published.map(|(at, _)| at.0),
-            entry.published.map(|(_, expired)| expired),
-        ])?;
-    if entry.published.is_none() {
-        transaction.prepare_cached("insert into outbox (sequence) values (?1)")?.execute([event.sequence])?;
-    }
-    if let Some(jpeg) = &entry.crop {
-        transaction
-            .prepare_cached("insert into crop (sequence, jpeg) values (?1, ?2)")?
-            .execute(params![event.sequence, jpeg])?;
-    }
-    Ok(())
-}
-
-fn acknowledge(
-    transaction: &Transaction<'_>,
-    sequence: u64,
-    at: UnixMillis,
-    expired: bool,
-) -> rusqlite::Result<()> {
-    transaction.prepare_cached("delete from outbox where sequence = ?1")?.execute([sequence])?;
-    transaction
-        .prepare_cached(
-            "update event set published_at = ?2, published_expired = ?3
-             where sequence = ?1 and published_at is null",
-        )?
-        .execute(params![sequence, at.0, expired])?;
-    Ok(())
 }
 
 /// Random for each start of the machine.

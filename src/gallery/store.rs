@@ -38,7 +38,6 @@ const ANNOUNCED: &str =
 
 pub(super) const SCHEMA: Schema = Schema {
     file: DATABASE_FILE,
-    called: "the gallery",
     remedy: "restore a backup, or move it away and enrol anew",
     // "limn"
     application_id: 0x6c69_6d6e,
