@@ -15,7 +15,7 @@
 mod network;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -53,10 +53,12 @@ const RECOGNISER_SILENCE: Duration = Duration::from_secs(10);
 const STORE_SILENCE: Duration = Duration::from_secs(30);
 /// Tasks beat every half second.
 const NETWORK_SILENCE: Duration = Duration::from_secs(10);
-/// The whole of shutdown, after which the program ends anyway. systemd waits longer than that.
-const DRAIN: Duration = Duration::from_secs(8);
-/// How long shutdown waits for a thread that is stuck in the driver.
-const DRIVER_PATIENCE: Duration = Duration::from_secs(3);
+/// How long shutdown waits for each thread, one after the other, before it goes on without: 12 s in
+/// all, and systemd waits longer. The network needs the most, to hand the last events to the broker.
+const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
+const RECOGNISER_DRAIN: Duration = Duration::from_secs(3);
+const NETWORK_DRAIN: Duration = Duration::from_secs(4);
+const STORE_DRAIN: Duration = Duration::from_secs(3);
 /// The start counts as done after this long without a frame: the state is then told as degraded.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Frames in a row that inference may fail on before the program gives up.
@@ -196,10 +198,11 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
     )?;
     drop((store, key));
 
+    let printed = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        std::thread::Builder::new().name("reports".into()).spawn_scoped(scope, move || {
-            let mut report = report;
-            inbox.iter().for_each(&mut report);
+        std::thread::Builder::new().name("reports".into()).spawn_scoped(scope, {
+            let printed = &printed;
+            move || hand_out(&inbox, printed, report)
         })?;
         let mut round = Round {
             started: clock.monotonic(),
@@ -209,26 +212,37 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
         };
         let result = supervise(stop, &mut supervisor, &frames, &status, &stats, clock.as_ref(), &mut round);
         round.watchdog.stopping();
-        drop(round);
 
         // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
         // broker, and what could not stays in the outbox.
-        let deadline = std::time::Instant::now() + DRAIN;
-        let left = || deadline.saturating_duration_since(std::time::Instant::now());
         let last_capture = frames.stats();
-        if !capture.stop(DRIVER_PATIENCE.min(left())) {
+        if !capture.stop(CAPTURE_DRAIN) {
             tracing::warn!("the camera driver does not let go; leaving it behind");
             frames.slot().close();
         }
-        let recognised = supervisor.join("recogniser", left());
+        let recognised = supervisor.join("recogniser", RECOGNISER_DRAIN);
         cancel.cancel();
-        let published = supervisor.join("network", left());
+        let published = supervisor.join("network", NETWORK_DRAIN);
         ending.store(true, Ordering::Relaxed);
-        let stored = supervisor.join("store", left());
+        let stored = supervisor.join("store", STORE_DRAIN);
+        printed.store(true, Ordering::Relaxed);
         result.and(recognised).and(published).and(stored)?;
         let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         Ok(Summary { capture: last_capture, recogniser })
     })
+}
+
+/// The thread `reports`. Ends when told that nothing more comes: a recogniser that is stuck never
+/// closes the queue.
+fn hand_out(inbox: &Receiver<Report>, done: &AtomicBool, mut report: impl FnMut(Report)) {
+    loop {
+        match inbox.recv_timeout(TICK) {
+            Ok(new) => report(new),
+            Err(RecvTimeoutError::Timeout) if done.load(Ordering::Relaxed) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
 }
 
 /// What the supervising loop remembers between two rounds.

@@ -13,11 +13,13 @@ mod subjects;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
 use limen::config::{Config, ConfigError, Layers, LogFormat};
+use limen::event_store::EventStore;
 use limen::gallery::{GalleryStore, NameError};
 use limen::install;
 use limen::models::{ModelError, ModelSet, Thresholds};
@@ -206,6 +208,12 @@ impl Context {
     fn store(&self) -> Result<GalleryStore> {
         let (state, key) = self.state()?;
         Ok(GalleryStore::open(&state, &key, Arc::new(SystemClock))?)
+    }
+
+    fn events(&self) -> Result<EventStore> {
+        let (state, key) = self.state()?;
+        let lifetime = Duration::from_millis(self.config.events.expire_after_ms.into());
+        Ok(EventStore::open(&state, &key, Arc::new(SystemClock), lifetime)?)
     }
 
     fn state(&self) -> Result<(StateFolder, RootKey)> {

@@ -17,6 +17,7 @@ Examples:
   limen subjects list
   limen subjects show \"Ada Lovelace\"
   limen subjects expire \"Window cleaner\" --days 1
+  limen subjects announce \"Ada Lovelace\"
   limen subjects remove --yes \"Ada Lovelace\"")]
 pub(super) struct SubjectsArguments {
     #[command(subcommand)]
@@ -51,7 +52,15 @@ enum Action {
         #[arg(long)]
         never: bool,
     },
-    /// Erase a subject with all templates
+    /// Give a subject a sensor of its own in home automation, or take it away
+    Announce {
+        /// The subject's name
+        name: String,
+        /// Take it away
+        #[arg(long)]
+        off: bool,
+    },
+    /// Erase a subject with all templates, and from the events
     Remove {
         /// The subject's name
         name: String,
@@ -133,6 +142,14 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                 },
             )?;
         }
+        Action::Announce { name, off } => {
+            let subject = find(&store, &name)?;
+            store.set_announced(subject.id, !off)?;
+            output.result(&json!({ "subject": subject.id.to_string(), "announced": !off }), || {
+                let now = if off { "has no sensor" } else { "has a sensor" };
+                format!("{} {now} of its own in home automation", subject.name.as_str())
+            })?;
+        }
         Action::Remove { name, yes } => {
             let subject = find(&store, &name)?;
             if !yes && !confirmed(&format!("Erase {} with all templates?", subject.name.as_str()))? {
@@ -140,14 +157,24 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                 return Ok(Answer::No);
             }
             let receipt = store.remove(subject.id)?;
+            // A daemon beside this does the same when it notices; whoever comes first does it.
+            let mut events = context.events()?;
+            let enrolled = store.subjects()?.iter().map(|subject| subject.id).collect();
+            let events = events.forget_all_but(&enrolled)?;
             output.result(
                 &json!({
                     "subjects": receipt.subjects, "samples": receipt.samples,
-                    "templates": receipt.templates, "log_emptied": receipt.log_emptied,
+                    "templates": receipt.templates, "events": events, "log_emptied": receipt.log_emptied,
                 }),
                 || {
-                    let plural = if receipt.templates == 1 { "" } else { "s" };
-                    format!("erased {} with {} template{plural}", subject.name.as_str(), receipt.templates)
+                    let plural = |n: u64| if n == 1 { "" } else { "s" };
+                    format!(
+                        "erased {} with {} template{} and from {events} event{}",
+                        subject.name.as_str(),
+                        receipt.templates,
+                        plural(receipt.templates),
+                        plural(events)
+                    )
                 },
             )?;
             if !receipt.log_emptied {
@@ -186,6 +213,7 @@ fn as_json(subject: &EnrolledSubject) -> Value {
         "created_at": subject.created_at,
         "updated_at": subject.updated_at,
         "expires_at": subject.expires_at,
+        "announced": subject.announced,
     })
 }
 

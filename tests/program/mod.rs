@@ -75,7 +75,11 @@ impl Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_limen"));
         for (variable, _) in std::env::vars_os() {
             let theirs = variable.to_string_lossy().starts_with("LIMEN_");
-            if theirs || variable == "CREDENTIALS_DIRECTORY" || variable == "JOURNAL_STREAM" {
+            if theirs
+                || variable == "CREDENTIALS_DIRECTORY"
+                || variable == "JOURNAL_STREAM"
+                || variable == "NOTIFY_SOCKET"
+            {
                 command.env_remove(&variable);
             }
         }
@@ -182,6 +186,10 @@ impl Running {
         let pid = rustix::process::Pid::from_child(&self.child);
         // A process that has ended already is for the caller to find out.
         let _ = rustix::process::kill_process(pid, signal);
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has ended.
