@@ -1,6 +1,7 @@
 //! Measurements of single parts, as `limen bench` and the benches print them.
 
 pub mod frames;
+pub mod idle;
 pub mod memory;
 pub(crate) mod random;
 pub mod search;

@@ -122,7 +122,8 @@ settings! {
         margin: Option<f32> = None, within 0.0..=0.5;
         /// Probes of one track that must agree on a subject before it is named.
         agreeing_probes: u32 = 2, unit "probes", within 1..=10;
-        /// Probes of one track without a match after which it is reported as unknown.
+        /// Probes of one track that match nobody, or contradict each other, after which it is reported
+        /// as unknown.
         unknown_after_probes: u32 = 4, unit "probes", within 1..=50;
     }
 
@@ -134,9 +135,13 @@ settings! {
         settled_look_hz: f32 = 5.0, unit "Hz", within 0.2..=120.0;
         /// A decided track is recognised again after this long.
         recheck_after_ms: u32 = 3000, unit "ms", within 100..=3_600_000;
-        /// Frames looked at per second while no face is in view. It bounds how long an arriving
-        /// face waits to be seen.
+        /// Most frames looked at per second while no face is in view and the picture changes. It
+        /// bounds how long an arriving face waits to be seen.
         idle_look_hz: f32 = 4.0, unit "Hz", within 0.2..=120.0;
+        /// Frames looked at per second while no face is in view and nothing seems to change. It
+        /// bounds the wait where a change was missed; from `idle_look_hz` on, changes are not waited
+        /// for.
+        unchanged_look_hz: f32 = 1.0, unit "Hz", within 0.1..=120.0;
     }
 
     /// Making templates of a subject.

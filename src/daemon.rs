@@ -418,7 +418,7 @@ impl RecogniserThread {
         self.recogniser.stats().clone_into(&mut self.stats.lock().unwrap_or_else(|p| p.into_inner()));
         for event in events.drain(..) {
             // To the disk first, for the door and the broker wait for it.
-            if !self.store.record(event.clone(), None) {
+            if !self.store.record(event.clone()) {
                 tracing::error!("an event came after the store had ended");
             }
             self.reports.send(Report::Event(event));

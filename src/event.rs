@@ -2,12 +2,15 @@
 //! unknown, one when they have left. Serialises to one JSON object a line.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
+use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
-use crate::score::ComparisonScore;
+use crate::reason::Reason;
+use crate::score::{ComparisonScore, QualityScore};
 use crate::track::TrackId;
 
 /// One event about one track. Holds names: it is printed or published only where an operator asked
@@ -29,6 +32,9 @@ pub struct IdentityEvent {
     pub looks: u32,
     /// Embeddings searched so far.
     pub probes: u32,
+    /// Picture of the face, where pictures are kept. Biometric data.
+    #[serde(skip)]
+    pub crop: Option<Arc<RgbImage>>,
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -50,12 +56,19 @@ pub enum Outcome {
         /// Lead over the second subject; absent when nobody else is enrolled.
         #[serde(skip_serializing_if = "Option::is_none")]
         margin: Option<f32>,
+        /// Probes in a row that named this subject.
+        agreeing_probes: u32,
+        /// Quality score of the decisive probe.
+        quality: QualityScore,
     },
     /// The visitor is nobody enrolled.
     Unknown {
-        /// Score of the best candidate, below the threshold; absent for an empty gallery.
+        /// Score of the best candidate, below the threshold; absent where no probe had one, as with
+        /// an empty gallery.
         #[serde(skip_serializing_if = "Option::is_none")]
         best_score: Option<ComparisonScore>,
+        /// What the probes had against naming anybody.
+        reason: Reason,
     },
     /// The visitor has left.
     Ended {
@@ -63,11 +76,22 @@ pub enum Outcome {
         seen_ms: u64,
         /// The verdict at the end: `identified`, `unknown` or `undecided`.
         verdict: EndVerdict,
-        /// The name, where the verdict is `identified`.
+        /// Who, where the verdict is `identified` and they are still enrolled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<SubjectId>,
+        /// Their name.
         #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written_out_if_any")]
         name: Option<SubjectName>,
-        /// How often each reason kept a look from being conclusive.
-        inconclusive: BTreeMap<&'static str, u32>,
+        /// The main reason why there is no name; absent exactly where the verdict is `identified`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<Reason>,
+        /// Probes that matched a subject.
+        matches: u32,
+        /// Probes that matched nobody.
+        no_match: u32,
+        /// How often each reason kept a look from being conclusive. With `matches` and `no_match`,
+        /// these are all looks.
+        inconclusive: BTreeMap<Reason, u32>,
     },
 }
 
@@ -128,28 +152,20 @@ impl IdentityEvent {
                     self.looks, self.latency_ms
                 )
             }
-            Outcome::Unknown { best_score } => {
-                let best = best_score.map_or_else(
-                    || "nobody is enrolled".to_owned(),
-                    |score| format!("best score {score}, below the threshold"),
-                );
-                format!("unknown     ({best}; {} looks)  track {track}", self.looks)
+            Outcome::Unknown { best_score, reason } => {
+                let best = best_score.map_or_else(String::new, |score| format!(", best score {score}"));
+                format!("unknown     ({reason}{best}; {} looks)  track {track}", self.looks)
             }
-            Outcome::Ended { seen_ms, verdict, name, inconclusive } => {
+            Outcome::Ended { seen_ms, verdict, name, reason, inconclusive, .. } => {
                 let seconds = *seen_ms as f32 / 1000.0;
-                let who = match (verdict, name) {
-                    (EndVerdict::Identified, Some(name)) => name.as_str().to_owned(),
-                    (EndVerdict::Identified, None) => "a subject removed meanwhile".to_owned(),
-                    (EndVerdict::Unknown, _) => "unknown".to_owned(),
-                    (EndVerdict::Undecided, _) => match inconclusive.iter().max_by_key(|(_, n)| **n) {
-                        Some((reason, count)) => {
-                            format!(
-                                "not recognised: {} ({count} of {} looks)",
-                                reason.replace('_', " "),
-                                self.looks
-                            )
-                        }
-                        None => "not recognised: too few looks".to_owned(),
+                let who = match (verdict, name, reason) {
+                    (EndVerdict::Identified, Some(name), _) => name.as_str().to_owned(),
+                    (EndVerdict::Identified, None, _) => "a subject removed meanwhile".to_owned(),
+                    (EndVerdict::Unknown, ..) => "unknown".to_owned(),
+                    (EndVerdict::Undecided, _, None) => "not recognised".to_owned(),
+                    (EndVerdict::Undecided, _, Some(reason)) => match inconclusive.get(reason) {
+                        Some(count) => format!("not recognised: {reason} ({count} of {} looks)", self.looks),
+                        None => format!("not recognised: {reason}"),
                     },
                 };
                 format!("left        {who}, {seconds:.1} s in view  track {track}")
@@ -171,6 +187,7 @@ mod tests {
             latency_ms: 41.5,
             looks: 9,
             probes: 2,
+            crop: None,
             outcome,
         }
     }
@@ -182,12 +199,17 @@ mod tests {
             name: SubjectName::new("Ada").unwrap(),
             score: ComparisonScore::new(0.7),
             margin: None,
+            agreeing_probes: 2,
+            quality: QualityScore::new(0.5),
         });
         let json = serde_json::to_value(&identified).unwrap();
         assert_eq!(json["event"], "identified");
         assert_eq!(json["name"], "Ada");
         assert_eq!(json["track"], 3);
+        assert_eq!((&json["agreeing_probes"], &json["quality"]), (&2.into(), &0.5.into()));
         assert!(json.get("margin").is_none());
+        let unknown = event(Outcome::Unknown { best_score: None, reason: Reason::ProbesDisagree });
+        assert_eq!(serde_json::to_value(&unknown).unwrap()["reason"], "probes_disagree");
     }
 
     #[test]
@@ -195,7 +217,11 @@ mod tests {
         let identified = event(Outcome::Ended {
             seen_ms: 10,
             verdict: EndVerdict::Identified,
+            subject: None,
             name: Some(SubjectName::new("Ada").unwrap()),
+            reason: None,
+            matches: 2,
+            no_match: 0,
             inconclusive: BTreeMap::new(),
         });
         assert!(!format!("{identified:?}").contains("Ada"));
@@ -204,13 +230,24 @@ mod tests {
 
     #[test]
     fn undecided_visit_says_what_was_in_the_way() {
-        let inconclusive = BTreeMap::from([("too_far", 7), ("blurred", 1)]);
-        let left = event(Outcome::Ended {
-            seen_ms: 2_400,
-            verdict: EndVerdict::Undecided,
-            name: None,
-            inconclusive,
-        });
-        assert_eq!(left.line(), "left        not recognised: too far (7 of 9 looks), 2.4 s in view  track 3");
+        let inconclusive = BTreeMap::from([(Reason::TooFar, 7), (Reason::Blurred, 1)]);
+        let left = |reason| {
+            event(Outcome::Ended {
+                seen_ms: 2_400,
+                verdict: EndVerdict::Undecided,
+                subject: None,
+                name: None,
+                reason: Some(reason),
+                matches: 0,
+                no_match: 1,
+                inconclusive: inconclusive.clone(),
+            })
+        };
+        let far = left(Reason::TooFar);
+        assert_eq!(far.line(), "left        not recognised: too far (7 of 9 looks), 2.4 s in view  track 3");
+        let json = serde_json::to_value(&far).unwrap();
+        assert_eq!((&json["reason"], &json["inconclusive"]["too_far"]), (&"too_far".into(), &7.into()));
+        let disagree = left(Reason::ProbesDisagree);
+        assert_eq!(disagree.line(), "left        not recognised: probes disagree, 2.4 s in view  track 3");
     }
 }

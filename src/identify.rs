@@ -52,6 +52,8 @@ pub enum Inconclusive {
     Sample(Unusable),
     /// The two best subjects are too close to tell apart.
     Ambiguous(Ambiguous),
+    /// The face is not the one that its track showed before.
+    AnotherFace(AnotherFace),
 }
 
 /// Two subjects above the threshold and closer together than the margin.
@@ -64,12 +66,21 @@ pub struct Ambiguous {
     pub second: ComparisonScore,
 }
 
+/// A face where somebody else was seen before; only following faces over frames finds that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(tag = "reason", rename = "another_face")]
+pub struct AnotherFace {
+    /// The best comparison with the earlier probes of the track.
+    pub likeness: ComparisonScore,
+}
+
 impl Inconclusive {
     /// A short constant name, for counters and JSON.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Sample(unusable) => unusable.code(),
             Self::Ambiguous(_) => "two_subjects_too_close",
+            Self::AnotherFace(_) => "another_face",
         }
     }
 }
@@ -80,6 +91,9 @@ impl std::fmt::Display for Inconclusive {
             Self::Sample(unusable) => unusable.fmt(f),
             Self::Ambiguous(Ambiguous { best, second }) => {
                 write!(f, "two subjects too close ({best} and {second})")
+            }
+            Self::AnotherFace(AnotherFace { likeness }) => {
+                write!(f, "not the face from before (likeness {likeness})")
             }
         }
     }

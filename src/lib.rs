@@ -13,13 +13,19 @@
 //! | [`embed`] | the aligned crop | [`embedding::Embedding`] |
 //! | [`gallery`] | an embedding | candidates, best subject first |
 //! | [`identify`] | candidates | [`identify::Decision`] |
+//! | [`visitors`] | probes with their decisions | which visit they belong to, and its [`visit::Verdict`] |
+//!
+//! [`change`] and [`cadence`] say which frames are worth that way at all.
 //!
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks.
 
 pub mod align;
+pub mod appearance;
 pub mod bench;
+pub mod cadence;
 pub mod camera;
+pub mod change;
 pub mod clock;
 pub mod config;
 pub mod daemon;
@@ -44,6 +50,7 @@ pub mod live;
 pub mod models;
 pub mod picture;
 pub mod quality;
+pub mod reason;
 pub mod recognise;
 pub mod recogniser;
 pub mod sample;
@@ -54,4 +61,5 @@ pub mod supervisor;
 pub mod track;
 pub mod vault;
 pub mod visit;
+pub mod visitors;
 pub mod watchdog;

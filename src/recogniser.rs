@@ -1,9 +1,9 @@
 //! The recogniser: from the newest frame to identity events. Runs on the thread `recogniser`, which
 //! owns every network.
 //!
-//! How often it looks follows need: a few frames a second while nobody is there, every frame while
-//! somebody's verdict is open, and few again once everybody in view is settled. Frames between two
-//! looks are not even decoded.
+//! Owned here: the networks, what is drawn and counted, and the events. Which frames are worth
+//! looking at says [`crate::cadence`], whom a look is about [`crate::visitors`]; both are pure. Frames
+//! between two looks are not even decoded.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,67 +11,42 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::appearance::AppearanceThresholds;
+use crate::cadence::{Attention, Cadence, Pacer, Skip};
+use crate::change::ChangeDetector;
 use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::config::Config;
 use crate::decode::Decoder;
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
-use crate::frame::{RawFrame, RgbImage};
+use crate::frame::{FrameSize, RawFrame, RgbImage};
 use crate::gallery::{Gallery, SearchScratch};
+use crate::geometry::{PixelBox, Similarity};
 use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
+use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
 use crate::models::Thresholds;
-use crate::picture::Picture;
-use crate::recognise::{FaceSample, Perception, PerceptionError};
-use crate::track::{TrackId, TrackedFace, Tracker, TrackingSettings};
-use crate::visit::{Verdict, Visit, VisitSettings};
+use crate::picture::{Picture, Resampler};
+use crate::reason::Reason;
+use crate::recognise::{Perception, PerceptionError};
+use crate::score::QualityScore;
+use crate::track::{TrackId, TrackedFace, TrackingSettings};
+use crate::visit::{LookCounts, Verdict, Visit, VisitSettings};
+use crate::visitors::{Decided, EndedVisit, Probe, VisitorSettings, Visitors};
 
 /// The subjects that decide between a match and an ambiguity: the best and the second.
 const RANKED_SUBJECTS: usize = 2;
-/// A face that could not be decided about for this long is looked at as rarely as a settled one,
-/// so that a poster does not keep the processor busy.
-const GIVE_UP_HURRYING: Duration = Duration::from_secs(8);
-
-/// How often frames are looked at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cadence {
-    /// Between two looks while nobody is in view.
-    pub idle: Duration,
-    /// Between two looks while everybody in view is settled.
-    pub settled: Duration,
-}
-
-/// How much attention the scene needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Attention {
-    /// Nobody in view.
-    Idle,
-    /// Everybody in view is decided about.
-    Settled,
-    /// Somebody's verdict is open.
-    Full,
-}
-
-impl Cadence {
-    /// Whether a frame captured at `now` is due, `last` being the last one that was looked at. Half
-    /// a millisecond of grace, so that a camera at just the wanted rate is not halved by jitter.
-    pub fn is_due(&self, attention: Attention, last: Option<Monotonic>, now: Monotonic) -> bool {
-        let between = match attention {
-            Attention::Idle => self.idle,
-            Attention::Settled => self.settled,
-            Attention::Full => Duration::ZERO,
-        };
-        last.is_none_or(|last| now.since(last) + Duration::from_micros(500) >= between)
-    }
-}
+/// A kept picture of a face is a square of this side, pixels.
+const CROP_SIDE: u32 = 224;
+/// How much larger than the face's box the kept picture is.
+const CROP_MARGIN: f32 = 1.6;
 
 /// Everything the recogniser has counted since it started.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RecogniserStats {
     /// Frames that arrived.
     pub frames: u64,
-    /// Frames that were not due and not decoded.
-    pub skipped: u64,
+    /// Frames that were not even decoded, by reason.
+    pub skipped: SkippedFrames,
     /// Frames looked at.
     pub looks: u64,
     /// Frames that could not be decoded, by reason.
@@ -82,6 +57,26 @@ pub struct RecogniserStats {
     pub events: BTreeMap<&'static str, u64>,
     /// Looks at faces that were inconclusive, by reason.
     pub inconclusive: BTreeMap<&'static str, u64>,
+    /// Probes that matched nobody, by reason.
+    pub no_match: BTreeMap<&'static str, u64>,
+    /// Visits that ended without a verdict, by their main reason.
+    pub undecided: BTreeMap<&'static str, u64>,
+}
+
+/// Frames that were not looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SkippedFrames {
+    /// Enough frames were looked at as it was.
+    pub not_due: u64,
+    /// Nobody was in view, and nothing had changed.
+    pub unchanged: u64,
+}
+
+impl SkippedFrames {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.not_due + self.unchanged
+    }
 }
 
 /// A face as it is to be drawn over the frame it was found in.
@@ -130,12 +125,12 @@ pub struct Look {
 pub struct RecogniserSettings {
     /// When a probe matches.
     pub thresholds: IdentificationThresholds,
-    /// When probes make a verdict.
-    pub visit: VisitSettings,
-    /// How detections become tracks.
-    pub tracking: TrackingSettings,
+    /// How detections and probes become visits.
+    pub visitors: VisitorSettings,
     /// How often to look.
     pub cadence: Cadence,
+    /// Whether events carry a picture of the face.
+    pub keep_crops: bool,
 }
 
 impl RecogniserSettings {
@@ -145,16 +140,24 @@ impl RecogniserSettings {
         let every = |hz: f32| Duration::from_secs_f32(1.0 / hz);
         Self {
             thresholds: IdentificationThresholds::from(in_force),
-            visit: VisitSettings {
-                agreeing_probes: identification.agreeing_probes,
-                unknown_after_probes: identification.unknown_after_probes,
-                recheck_after: Duration::from_millis(tracking.recheck_after_ms.into()),
+            visitors: VisitorSettings {
+                visit: VisitSettings {
+                    agreeing_probes: identification.agreeing_probes,
+                    unknown_after_probes: identification.unknown_after_probes,
+                    recheck_after: Duration::from_millis(tracking.recheck_after_ms.into()),
+                },
+                tracking: TrackingSettings {
+                    lost_after: Duration::from_millis(tracking.lost_after_ms.into()),
+                    maximum_faces: config.detection.maximum_faces as usize,
+                },
+                appearance: AppearanceThresholds::from(in_force),
             },
-            tracking: TrackingSettings {
-                lost_after: Duration::from_millis(tracking.lost_after_ms.into()),
-                maximum_faces: config.detection.maximum_faces as usize,
+            cadence: Cadence {
+                idle: every(tracking.idle_look_hz),
+                unchanged: every(tracking.unchanged_look_hz),
+                settled: every(tracking.settled_look_hz),
             },
-            cadence: Cadence { idle: every(tracking.idle_look_hz), settled: every(tracking.settled_look_hz) },
+            keep_crops: config.events.keep_crops,
         }
     }
 }
@@ -165,15 +168,18 @@ pub struct Recogniser {
     decoder: Decoder,
     gallery: Arc<Gallery>,
     scratch: SearchScratch,
-    settings: RecogniserSettings,
+    thresholds: IdentificationThresholds,
     clock: Arc<dyn Clock>,
-    tracker: Tracker,
-    visits: BTreeMap<TrackId, Visit>,
-    reasons: BTreeMap<TrackId, Inconclusive>,
+    visitors: Visitors,
+    changes: ChangeDetector,
+    pacer: Pacer,
     attention: Attention,
-    last_look: Option<Monotonic>,
     next_event: u64,
     stats: RecogniserStats,
+    live: LiveChannel,
+    /// Confirmed faces in view, as told last.
+    faces: u32,
+    keep_crops: bool,
 }
 
 impl Recogniser {
@@ -189,16 +195,23 @@ impl Recogniser {
             decoder: Decoder::default(),
             gallery,
             scratch: SearchScratch::new(),
-            tracker: Tracker::new(settings.tracking),
-            settings,
+            visitors: Visitors::new(settings.visitors),
+            changes: ChangeDetector::new(),
+            pacer: Pacer::new(settings.cadence),
+            thresholds: settings.thresholds,
             clock,
-            visits: BTreeMap::new(),
-            reasons: BTreeMap::new(),
             attention: Attention::Idle,
-            last_look: None,
             next_event: 1,
             stats: RecogniserStats::default(),
+            live: LiveChannel::new(),
+            faces: 0,
+            keep_crops: settings.keep_crops,
         }
+    }
+
+    /// Reports what goes on to `live` from now on.
+    pub fn report_to(&mut self, live: LiveChannel) {
+        self.live = live;
     }
 
     /// The networks.
@@ -220,8 +233,12 @@ impl Recogniser {
         look: Option<&mut Option<Look>>,
     ) -> Result<(), PerceptionError> {
         self.stats.frames += 1;
-        if !self.settings.cadence.is_due(self.attention, self.last_look, raw.captured_at) {
-            self.stats.skipped += 1;
+        let skip = self.pacer.skip(self.attention, raw.captured_at, || self.changes.observe(raw));
+        if let Some(skip) = skip {
+            match skip {
+                Skip::NotDue => self.stats.skipped.not_due += 1,
+                Skip::Unchanged => self.stats.skipped.unchanged += 1,
+            }
             return Ok(());
         }
         // Taken out, so that the picture may borrow it while the rest of `self` works.
@@ -246,22 +263,31 @@ impl Recogniser {
         look: Option<&mut Option<Look>>,
     ) -> Result<(), PerceptionError> {
         self.stats.looks += 1;
-        self.last_look = Some(captured_at);
         let detections = self.perception.detect(picture)?;
-        let update = self.tracker.update(captured_at, detections);
-        for face in &update.present {
-            // A face seen for the first time may be a false box; its second sight is at most one
-            // camera frame away, since an open verdict is looked at in full rate.
-            let wanted = face.confirmed
-                && self.visits.entry(face.track).or_default().wants_probe(captured_at, &self.settings.visit);
-            if wanted {
-                self.probe(captured_at, picture, face, events)?;
+        let wanted = self.visitors.see(captured_at, detections);
+        for ended in wanted.ended {
+            self.ended(captured_at, ended, events);
+        }
+        let mut probes = Vec::with_capacity(wanted.probes.len());
+        for track in wanted.probes {
+            probes.extend(self.probe(picture, track)?);
+        }
+        while let Some(track) = self.visitors.also_wanted(captured_at, &probes) {
+            match self.probe(picture, track)? {
+                Some(probe) => probes.push(probe),
+                None => break,
             }
         }
-        self.end(captured_at, &update.ended, events);
-        self.attention = self.attention_needed(captured_at, &update.present);
+        for probe in &probes {
+            self.tell(captured_at, picture.size(), probe);
+        }
+        for Decided { track, verdict } in self.visitors.take_in(captured_at, probes) {
+            self.decided(captured_at, picture, track, verdict, events);
+        }
+        self.attention = self.visitors.attention(captured_at);
+        self.tell_presence();
         if let Some(look) = look {
-            let faces = update.present.iter().map(|face| self.seen(face)).collect();
+            let faces = self.visitors.present(captured_at).map(|face| self.seen(face)).collect();
             *look = Some(Look { picture: picture.to_rgb()?, faces });
         }
         Ok(())
@@ -269,88 +295,108 @@ impl Recogniser {
 
     /// Ends all visits, when the source is gone.
     pub fn end_all(&mut self, events: &mut Vec<IdentityEvent>) {
-        let ended = self.tracker.end_all();
-        self.end(self.clock.monotonic(), &ended, events);
+        let now = self.clock.monotonic();
+        for ended in self.visitors.end_all() {
+            self.ended(now, ended, events);
+        }
         self.attention = Attention::Idle;
+        self.tell_presence();
     }
 
-    fn probe(
+    /// Looks closely at one face and searches for it.
+    fn probe(&mut self, picture: &Picture<'_>, track: TrackId) -> Result<Option<Probe>, PerceptionError> {
+        let Some(detection) = self.visitors.detection(track) else { return Ok(None) };
+        let sample = self.perception.examine(picture, detection)?;
+        let quality = sample.shape.as_ref().map_or(QualityScore::MIN, |shape| shape.quality.score);
+        let (embedding, decision) = match (&sample.verdict, &sample.shape) {
+            (Err(reason), _) => (None, Decision::Inconclusive(Inconclusive::Sample(*reason))),
+            (Ok(()), None) => unreachable!("a usable sample has a shape"),
+            (Ok(()), Some(shape)) => {
+                let embedding = self.perception.embed(&shape.aligned)?;
+                self.stats.probes += 1;
+                let gallery = self.gallery.current();
+                let ranked = gallery
+                    .search(&embedding, RANKED_SUBJECTS, &mut self.scratch)
+                    .expect("the gallery was loaded for this embedding space");
+                (Some(embedding), identify(&ranked, &self.thresholds))
+            }
+        };
+        match &decision {
+            Decision::Match { .. } => {}
+            Decision::Inconclusive(reason) => count(&mut self.stats.inconclusive, reason.code()),
+            Decision::NoMatch { best: Some(_) } => {
+                count(&mut self.stats.no_match, Reason::BelowThreshold.code());
+            }
+            Decision::NoMatch { best: None } => {
+                count(&mut self.stats.no_match, Reason::NobodyEnrolled.code());
+            }
+        }
+        Ok(Some(Probe { track, embedding, decision, quality }))
+    }
+
+    fn decided(
         &mut self,
         captured_at: Monotonic,
         picture: &Picture<'_>,
-        face: &TrackedFace,
+        track: TrackId,
+        verdict: Verdict,
         events: &mut Vec<IdentityEvent>,
-    ) -> Result<(), PerceptionError> {
-        let sample = self.perception.examine(picture, &face.detection)?;
-        let decision = self.decide(&sample)?;
-        if let Decision::Inconclusive(reason) = &decision {
-            *self.stats.inconclusive.entry(reason.code()).or_default() += 1;
-            self.reasons.insert(face.track, *reason);
-        } else {
-            self.reasons.remove(&face.track);
-        }
-        let visit = self.visits.entry(face.track).or_default();
-        if let Some(verdict) = visit.observe(captured_at, &decision, &self.settings.visit) {
-            let gallery = self.gallery.current();
-            let outcome = match verdict {
-                Verdict::Identified { candidate, margin } => match gallery.subject(candidate.subject) {
+    ) {
+        let outcome = match verdict {
+            Verdict::Identified { candidate, margin, agreeing_probes, quality } => {
+                match self.gallery.current().subject(candidate.subject) {
                     Some(subject) => Outcome::Identified {
                         subject: candidate.subject,
                         name: subject.name.clone(),
                         score: candidate.score,
                         margin,
+                        agreeing_probes,
+                        quality,
                     },
                     // Removed between the search and now: to everybody outside they are unknown.
-                    None => Outcome::Unknown { best_score: None },
-                },
-                Verdict::Unknown { best } => Outcome::Unknown { best_score: best.map(|best| best.score) },
-            };
-            drop(gallery);
-            self.emit(captured_at, face.track, outcome, events);
-        }
-        Ok(())
-    }
-
-    fn decide(&mut self, sample: &FaceSample) -> Result<Decision, PerceptionError> {
-        let aligned = match (&sample.verdict, &sample.shape) {
-            (Ok(()), Some(shape)) => &shape.aligned,
-            (Err(reason), _) => return Ok(Decision::Inconclusive(Inconclusive::Sample(*reason))),
-            (Ok(()), None) => unreachable!("a usable sample has a shape"),
+                    None => Outcome::Unknown { best_score: None, reason: Reason::NobodyEnrolled },
+                }
+            }
+            Verdict::Unknown { best, reason } => {
+                Outcome::Unknown { best_score: best.map(|best| best.score), reason }
+            }
         };
-        let embedding = self.perception.embed(aligned)?;
-        self.stats.probes += 1;
-        let gallery = self.gallery.current();
-        let ranked = gallery
-            .search(&embedding, RANKED_SUBJECTS, &mut self.scratch)
-            .expect("the gallery was loaded for this embedding space");
-        Ok(identify(&ranked, &self.settings.thresholds))
+        let counts = self.visitors.visit(track).map_or((0, 0), |v| (v.looks(), v.probes()));
+        // A picture that cannot be cut out is missed, and the event is not.
+        let crop = self.visitors.detection(track).filter(|_| self.keep_crops);
+        let crop = crop.and_then(|face| cut_out(picture, &face.bbox)).map(Arc::new);
+        self.emit(captured_at, track, counts, crop, outcome, events);
     }
 
-    fn end(&mut self, now: Monotonic, ended: &[TrackedFace], events: &mut Vec<IdentityEvent>) {
-        for face in ended {
-            let Some(visit) = self.visits.get(&face.track) else { continue };
-            let name = visit
-                .verdict()
-                .and_then(Verdict::subject)
-                .and_then(|subject| self.gallery.current().subject(subject).map(|s| s.name.clone()));
-            let verdict = match visit.verdict() {
-                Some(Verdict::Identified { .. }) => EndVerdict::Identified,
-                Some(Verdict::Unknown { .. }) => EndVerdict::Unknown,
-                None => EndVerdict::Undecided,
-            };
-            let seen_ms = face.last_seen.since(face.first_seen).as_millis() as u64;
-            let inconclusive = visit.inconclusive().clone();
-            let outcome = Outcome::Ended { seen_ms, verdict, name, inconclusive };
-            self.emit(now, face.track, outcome, events);
-            self.visits.remove(&face.track);
-            self.reasons.remove(&face.track);
+    fn ended(&mut self, now: Monotonic, ended: EndedVisit, events: &mut Vec<IdentityEvent>) {
+        let EndedVisit { face, visit } = ended;
+        let subject = visit
+            .verdict()
+            .and_then(Verdict::subject)
+            .and_then(|subject| self.gallery.current().subject(subject).map(|s| (s.id, s.name.clone())));
+        let verdict = match visit.verdict() {
+            Some(Verdict::Identified { .. }) => EndVerdict::Identified,
+            Some(Verdict::Unknown { .. }) => EndVerdict::Unknown,
+            None => EndVerdict::Undecided,
+        };
+        let reason = visit.main_reason();
+        if let (EndVerdict::Undecided, Some(reason)) = (verdict, reason) {
+            count(&mut self.stats.undecided, reason.code());
         }
+        let seen_ms = face.last_seen.since(face.first_seen).as_millis() as u64;
+        let LookCounts { matches, no_match, inconclusive } = visit.counts().clone();
+        let (subject, name) = subject.unzip();
+        let outcome =
+            Outcome::Ended { seen_ms, verdict, subject, name, reason, matches, no_match, inconclusive };
+        self.emit(now, face.track, (visit.looks(), visit.probes()), None, outcome, events);
     }
 
     fn emit(
         &mut self,
         captured_at: Monotonic,
         track: TrackId,
+        (looks, probes): (u32, u32),
+        crop: Option<Arc<RgbImage>>,
         outcome: Outcome,
         events: &mut Vec<IdentityEvent>,
     ) {
@@ -359,40 +405,62 @@ impl Recogniser {
             Outcome::Unknown { .. } => "unknown",
             Outcome::Ended { .. } => "ended",
         };
-        *self.stats.events.entry(kind).or_default() += 1;
+        count(&mut self.stats.events, kind);
         let latency = self.clock.monotonic().since(captured_at);
-        let visit = self.visits.entry(track).or_default();
         events.push(IdentityEvent {
             id: self.next_event,
             track,
-            captured_at: UnixMillis(self.clock.wall().0 - latency.as_millis() as i64),
+            captured_at: self.wall(captured_at),
             captured: captured_at,
             latency_ms: latency.as_secs_f32() * 1e3,
-            looks: visit.looks(),
-            probes: visit.probes(),
+            looks,
+            probes,
+            crop,
             outcome,
         });
         self.next_event += 1;
     }
 
-    fn attention_needed(&self, now: Monotonic, present: &[TrackedFace]) -> Attention {
-        let open = |face: &TrackedFace| {
-            let hurrying = now.since(face.first_seen) < GIVE_UP_HURRYING;
-            let visit = self.visits.get(&face.track);
-            let in_doubt = visit.is_some_and(|visit| visit.is_in_doubt());
-            in_doubt || (hurrying && visit.is_none_or(|visit| visit.verdict().is_none()))
+    /// The wall time at which something was captured.
+    fn wall(&self, captured_at: Monotonic) -> UnixMillis {
+        let ago = self.clock.monotonic().since(captured_at).as_millis();
+        UnixMillis(self.clock.wall().0 - i64::try_from(ago).unwrap_or(0))
+    }
+
+    /// Tells whoever listens about one closer look.
+    fn tell(&self, captured_at: Monotonic, frame: FrameSize, probe: &Probe) {
+        let Some(face) = self.visitors.face(probe.track) else { return };
+        let attempts = self.visitors.visit(probe.track).map_or(0, Visit::looks) + 1;
+        let outcome = match &probe.decision {
+            Decision::Match { candidate, .. } => {
+                AttemptOutcome::Match { subject: candidate.subject, score: candidate.score }
+            }
+            Decision::NoMatch { best } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
+            Decision::Inconclusive(reason) => AttemptOutcome::Inconclusive(reason.code()),
         };
-        if present.iter().any(open) {
-            Attention::Full
-        } else if self.tracker.is_empty() {
-            Attention::Idle
-        } else {
-            Attention::Settled
+        self.live.send(Live::Attempt(Attempt {
+            track: probe.track,
+            captured_at: self.wall(captured_at),
+            first_seen_at: self.wall(face.first_seen),
+            latency_ms: self.clock.monotonic().since(captured_at).as_secs_f32() * 1e3,
+            outcome,
+            bbox: face.detection.bbox,
+            frame,
+            attempts,
+        }));
+    }
+
+    /// Tells whoever listens when somebody comes or the last one goes.
+    fn tell_presence(&mut self) {
+        let faces = u32::try_from(self.visitors.count()).unwrap_or(u32::MAX);
+        if std::mem::replace(&mut self.faces, faces) != faces {
+            self.live.send(Live::Presence { faces });
         }
     }
 
     fn seen(&self, face: &TrackedFace) -> SeenFace {
-        let label = match self.visits.get(&face.track).and_then(Visit::verdict) {
+        let visit = self.visitors.visit(face.track);
+        let label = match visit.and_then(Visit::verdict) {
             Some(Verdict::Identified { candidate, .. }) => {
                 match self.gallery.current().subject(candidate.subject) {
                     Some(subject) => SeenLabel::Name(subject.name.as_str().to_owned()),
@@ -400,38 +468,23 @@ impl Recogniser {
                 }
             }
             Some(Verdict::Unknown { .. }) => SeenLabel::Unknown,
-            None => SeenLabel::Undecided(self.reasons.get(&face.track).copied()),
+            None => SeenLabel::Undecided(visit.and_then(Visit::newest_inconclusive)),
         };
         SeenFace { track: face.track, detection: face.detection.clone(), label }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The face with some of what is around it, upright.
+fn cut_out(picture: &Picture<'_>, face: &PixelBox) -> Option<RgbImage> {
+    let centre = face.centre();
+    let scale = face.width().max(face.height()) * CROP_MARGIN / CROP_SIDE as f32;
+    let half = scale * CROP_SIDE as f32 / 2.0;
+    let to_source = Similarity { a: scale, b: 0.0, tx: centre.x - half, ty: centre.y - half };
+    let mut crop = RgbImage::black(0, 0);
+    Resampler::default().cut(picture, &to_source, CROP_SIDE, &mut crop).ok()?;
+    Some(crop)
+}
 
-    const CADENCE: Cadence =
-        Cadence { idle: Duration::from_millis(250), settled: Duration::from_millis(200) };
-
-    fn at(ms: u64) -> Monotonic {
-        Monotonic::from_duration(Duration::from_millis(ms))
-    }
-
-    #[test]
-    fn first_frame_is_always_due() {
-        assert!(CADENCE.is_due(Attention::Idle, None, at(0)));
-    }
-
-    #[test]
-    fn frames_between_two_looks_are_skipped_unless_somebody_is_undecided() {
-        assert!(!CADENCE.is_due(Attention::Idle, Some(at(0)), at(200)));
-        assert!(CADENCE.is_due(Attention::Settled, Some(at(0)), at(200)));
-        assert!(CADENCE.is_due(Attention::Full, Some(at(0)), at(1)));
-    }
-
-    #[test]
-    fn camera_at_just_the_wanted_rate_is_not_halved() {
-        let late = Monotonic::from_duration(Duration::from_micros(249_600));
-        assert!(CADENCE.is_due(Attention::Idle, Some(at(0)), late));
-    }
+fn count(counts: &mut BTreeMap<&'static str, u64>, code: &'static str) {
+    *counts.entry(code).or_default() += 1;
 }

@@ -2,6 +2,12 @@
 //!
 //! One probe may err; a visit is decided by probes that agree. A visit says so once, and again only
 //! when its verdict changes, so that whoever listens gets one event a visit and not one a frame.
+//!
+//! Nobody falls between the two verdicts. Each conclusive probe either continues a run of matches
+//! that ends in a name, or is evidence against knowing the visitor: it matched nobody, or somebody
+//! else than the one before. Single matches do not take that evidence back, so at most
+//! `unknown_after_probes` times `agreeing_probes` conclusive probes make a verdict. A visit that ends
+//! before has a [`Reason`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +15,15 @@ use std::time::Duration;
 use crate::clock::Monotonic;
 use crate::gallery::{Candidate, SubjectId};
 use crate::identify::{Decision, Inconclusive};
+use crate::reason::Reason;
+use crate::score::QualityScore;
 
 /// How probes become a verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct VisitSettings {
     /// Probes in a row that must name the same subject.
     pub agreeing_probes: u32,
-    /// Probes in a row without a match after which the visitor is unknown.
+    /// Probes that match nobody, or contradict each other, after which the visitor is unknown.
     pub unknown_after_probes: u32,
     /// A decided visit is probed again after this long.
     pub recheck_after: Duration,
@@ -30,11 +38,17 @@ pub enum Verdict {
         candidate: Candidate,
         /// Its lead over the second subject.
         margin: Option<f32>,
+        /// Probes in a row that agree.
+        agreeing_probes: u32,
+        /// Quality of the newest of them.
+        quality: QualityScore,
     },
     /// Nobody enrolled.
     Unknown {
-        /// The best candidate of the newest probe, below the threshold.
+        /// The best candidate of the newest probe that matched nobody.
         best: Option<Candidate>,
+        /// What the probes had against naming anybody.
+        reason: Reason,
     },
 }
 
@@ -48,20 +62,44 @@ impl Verdict {
     }
 }
 
+/// How often each kind of look occurred; together they are all looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookCounts {
+    /// Probes that matched a subject.
+    pub matches: u32,
+    /// Probes that matched nobody.
+    pub no_match: u32,
+    /// Looks that were inconclusive, by reason.
+    pub inconclusive: BTreeMap<Reason, u32>,
+}
+
+/// Conclusive probes since the last one that confirmed a verdict or the last verdict.
+#[derive(Clone, Copy, Debug, Default)]
+struct Against {
+    /// Those that matched nobody, or somebody else than the match before.
+    count: u32,
+    /// Whether any of them matched.
+    some_matched: bool,
+    /// Of the newest that matched nobody.
+    best: Option<Candidate>,
+}
+
 /// The probes of one track.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
     verdict: Option<Verdict>,
     /// Whom the latest matching probes named, and how many in a row.
     agreeing: Option<(SubjectId, u32)>,
-    /// Latest probes in a row that matched nobody.
-    strangers: u32,
+    against: Against,
     /// The newest conclusive probe contradicts the verdict.
     in_doubt: bool,
+    /// Two conclusive probes gave different answers.
+    contradicted: bool,
+    last_answer: Option<Option<SubjectId>>,
     last_conclusive: Option<Monotonic>,
-    looks: u32,
+    newest: Option<Inconclusive>,
+    counts: LookCounts,
     probes: u32,
-    inconclusive: BTreeMap<&'static str, u32>,
 }
 
 impl Visit {
@@ -82,22 +120,50 @@ impl Visit {
 
     /// Looks taken at this face so far, usable or not.
     pub fn looks(&self) -> u32 {
-        self.looks
+        let LookCounts { matches, no_match, inconclusive } = &self.counts;
+        matches + no_match + inconclusive.values().sum::<u32>()
     }
 
-    /// Embeddings made and searched so far.
+    /// Embeddings made so far.
     pub fn probes(&self) -> u32 {
         self.probes
     }
 
-    /// How often each reason kept a look from being conclusive.
-    pub fn inconclusive(&self) -> &BTreeMap<&'static str, u32> {
-        &self.inconclusive
+    /// What became of the looks.
+    pub fn counts(&self) -> &LookCounts {
+        &self.counts
     }
 
-    /// The reason that came up most.
-    pub fn main_reason(&self) -> Option<&'static str> {
-        self.inconclusive.iter().max_by_key(|(_, count)| **count).map(|(reason, _)| *reason)
+    /// Why the newest look was inconclusive, if it was.
+    pub fn newest_inconclusive(&self) -> Option<Inconclusive> {
+        self.newest
+    }
+
+    /// Why the visitor has no name; `None` where there is one. Of a visit without a verdict, what
+    /// came up most.
+    pub fn main_reason(&self) -> Option<Reason> {
+        match self.verdict {
+            Some(Verdict::Identified { .. }) => None,
+            Some(Verdict::Unknown { reason, .. }) => Some(reason),
+            None => Some(self.why_undecided()),
+        }
+    }
+
+    fn why_undecided(&self) -> Reason {
+        let LookCounts { matches, no_match, inconclusive } = &self.counts;
+        let conclusive = if self.contradicted {
+            Reason::ProbesDisagree
+        } else if *no_match > 0 {
+            Reason::BelowThreshold
+        } else {
+            Reason::TooFewLooks
+        };
+        let most = inconclusive.iter().max_by_key(|(_, count)| **count);
+        match most {
+            Some((reason, count)) if *count > matches + no_match => *reason,
+            _ if self.looks() == 0 => Reason::LeftTooSoon,
+            _ => conclusive,
+        }
     }
 
     /// True while the face should be looked at closely: until there is a verdict, while one is in
@@ -107,47 +173,97 @@ impl Visit {
         self.verdict.is_none() || self.in_doubt || self.last_conclusive.is_none_or(due)
     }
 
-    /// Takes in the decision about one look and returns the verdict if it is new or has changed.
+    /// Whether the probes so far, or a run of them that goes on, name this subject.
+    pub fn names(&self, subject: SubjectId) -> bool {
+        let decided = self.verdict.as_ref().and_then(Verdict::subject);
+        decided == Some(subject) || self.agreeing.is_some_and(|(agreeing, _)| agreeing == subject)
+    }
+
+    /// Adds the looks of a visit that turned out to be part of this one.
+    pub fn absorb(&mut self, other: &Self) {
+        self.counts.matches += other.counts.matches;
+        self.counts.no_match += other.counts.no_match;
+        for (reason, count) in &other.counts.inconclusive {
+            *self.counts.inconclusive.entry(*reason).or_default() += count;
+        }
+        self.probes += other.probes;
+    }
+
+    /// Takes in the decision about one look, and the quality of its sample, and returns the verdict
+    /// if it is new or has changed.
     pub fn observe(
         &mut self,
         now: Monotonic,
         decision: &Decision,
+        quality: QualityScore,
         settings: &VisitSettings,
     ) -> Option<Verdict> {
-        self.looks += 1;
-        let candidate = match decision {
+        self.newest = None;
+        let answer = match decision {
             Decision::Inconclusive(reason) => {
-                self.probes += u32::from(matches!(reason, Inconclusive::Ambiguous(_)));
-                *self.inconclusive.entry(reason.code()).or_default() += 1;
+                self.probes += u32::from(!matches!(reason, Inconclusive::Sample(_)));
+                *self.counts.inconclusive.entry(Reason::from(reason)).or_default() += 1;
+                self.newest = Some(*reason);
                 return None;
             }
-            Decision::Match { candidate, margin } => {
-                let run = self.agreeing.filter(|(subject, _)| *subject == candidate.subject);
-                self.agreeing =
-                    Some((candidate.subject, run.map_or(1, |(_, count)| count.saturating_add(1))));
-                self.strangers = 0;
-                Verdict::Identified { candidate: *candidate, margin: *margin }
-            }
-            Decision::NoMatch { best } => {
-                self.agreeing = None;
-                self.strangers = self.strangers.saturating_add(1);
-                Verdict::Unknown { best: *best }
-            }
+            Decision::Match { candidate, .. } => Some(candidate.subject),
+            Decision::NoMatch { .. } => None,
         };
         self.probes += 1;
         self.last_conclusive = Some(now);
-        let agreed = match candidate {
-            Verdict::Identified { .. } => {
-                self.agreeing.is_some_and(|(_, count)| count >= settings.agreeing_probes)
+        self.contradicted |= self.last_answer.is_some_and(|last| last != answer);
+        self.last_answer = Some(answer);
+
+        let mut agreed = None;
+        let mut contradicts = false;
+        match decision {
+            Decision::Match { candidate, margin } => {
+                self.counts.matches += 1;
+                let before = self.agreeing.map(|(subject, _)| subject);
+                let run = self.agreeing.filter(|(subject, _)| *subject == candidate.subject);
+                let agreeing_probes = run.map_or(1, |(_, count)| count.saturating_add(1));
+                self.agreeing = Some((candidate.subject, agreeing_probes));
+                self.against.some_matched = true;
+                contradicts = before.is_some_and(|subject| subject != candidate.subject);
+                if agreeing_probes >= settings.agreeing_probes {
+                    let (candidate, margin) = (*candidate, *margin);
+                    agreed = Some(Verdict::Identified { candidate, margin, agreeing_probes, quality });
+                }
             }
-            Verdict::Unknown { .. } => self.strangers >= settings.unknown_after_probes,
-        };
-        let same = self.verdict.as_ref().is_some_and(|verdict| verdict.subject() == candidate.subject());
-        self.in_doubt = self.verdict.is_some() && !same && !agreed;
-        if agreed {
-            self.verdict = Some(candidate);
+            Decision::NoMatch { best } => {
+                self.counts.no_match += 1;
+                self.agreeing = None;
+                self.against.best = *best;
+                contradicts = true;
+            }
+            Decision::Inconclusive(_) => {}
         }
-        (agreed && !same).then_some(candidate)
+        let confirms = self.verdict.as_ref().is_some_and(|verdict| verdict.subject() == answer);
+        if confirms {
+            self.against = Against::default();
+        } else if contradicts {
+            self.against.count = self.against.count.saturating_add(1);
+        }
+        if agreed.is_none() && self.against.count >= settings.unknown_after_probes {
+            agreed = Some(self.unknown());
+        }
+        let Some(verdict) = agreed else {
+            self.in_doubt = self.verdict.is_some() && !confirms;
+            return None;
+        };
+        let same = self.verdict.as_ref().is_some_and(|before| before.subject() == verdict.subject());
+        (self.verdict, self.against, self.in_doubt) = (Some(verdict), Against::default(), false);
+        (!same).then_some(verdict)
+    }
+
+    fn unknown(&self) -> Verdict {
+        let Against { some_matched, best, .. } = self.against;
+        let reason = match best {
+            _ if some_matched => Reason::ProbesDisagree,
+            Some(_) => Reason::BelowThreshold,
+            None => Reason::NobodyEnrolled,
+        };
+        Verdict::Unknown { best, reason }
     }
 }
 
@@ -173,6 +289,9 @@ mod tests {
     }
 
     const NOBODY: Decision = Decision::NoMatch { best: None };
+    const QUALITY: QualityScore = QualityScore::MAX;
+    /// Most conclusive probes without a verdict.
+    const BOUND: usize = 2 * 3;
     const TOO_FAR: Decision = Decision::Inconclusive(Inconclusive::Sample(Unusable::TooFar {
         eye_distance_px: 10.0,
         minimum_px: 24.0,
@@ -185,7 +304,7 @@ mod tests {
     /// Feeds one decision every 100 ms and returns whom each new verdict names.
     fn verdicts(decisions: &[Decision]) -> Vec<Option<SubjectId>> {
         let mut visit = Visit::new();
-        let observe = |(step, decision)| visit.observe(at(100 * step as u64), decision, &SETTINGS);
+        let observe = |(step, decision)| visit.observe(at(100 * step as u64), decision, QUALITY, &SETTINGS);
         decisions.iter().enumerate().filter_map(observe).map(|verdict| verdict.subject()).collect()
     }
 
@@ -207,8 +326,18 @@ mod tests {
 
     #[test]
     fn probes_that_disagree_name_nobody() {
-        assert_eq!(verdicts(&[matched(1), matched(2), matched(1), matched(2)]), []);
+        assert_eq!(verdicts(&[matched(1), matched(2), matched(1)]), []);
         assert_eq!(verdicts(&[matched(1), NOBODY, matched(1), NOBODY]), []);
+    }
+
+    #[test]
+    fn stranger_with_spurious_matches_becomes_unknown_all_the_same() {
+        let alternating = [matched(1), NOBODY, matched(1), NOBODY, matched(2), NOBODY];
+        assert_eq!(verdicts(&alternating), [None]);
+        assert_eq!(verdicts(&[matched(1), matched(2), matched(1), matched(2)]), [None]);
+        assert_eq!(verdicts(&[NOBODY, ambiguous(), NOBODY, ambiguous(), NOBODY]), [None]);
+        assert_eq!(after(&alternating).main_reason(), Some(Reason::ProbesDisagree));
+        assert_eq!(after(&[NOBODY; 3]).main_reason(), Some(Reason::NobodyEnrolled));
     }
 
     #[test]
@@ -227,29 +356,89 @@ mod tests {
     fn decided_visit_is_probed_again_only_when_due_or_in_doubt() {
         let mut visit = Visit::new();
         assert!(visit.wants_probe(at(0), &SETTINGS));
-        visit.observe(at(0), &matched(1), &SETTINGS);
+        visit.observe(at(0), &matched(1), QUALITY, &SETTINGS);
         assert!(visit.wants_probe(at(100), &SETTINGS));
-        visit.observe(at(100), &matched(1), &SETTINGS);
+        visit.observe(at(100), &matched(1), QUALITY, &SETTINGS);
         assert!(!visit.wants_probe(at(200), &SETTINGS));
         assert!(visit.wants_probe(at(2_100), &SETTINGS));
-        visit.observe(at(2_100), &matched(2), &SETTINGS);
+        visit.observe(at(2_100), &matched(2), QUALITY, &SETTINGS);
         assert!(visit.wants_probe(at(2_200), &SETTINGS));
     }
 
     #[test]
-    fn reasons_are_counted() {
+    fn verdict_says_how_many_probes_agreed_and_how_good_the_last_one_was() {
         let mut visit = Visit::new();
+        visit.observe(at(0), &matched(1), QualityScore::new(0.9), &SETTINGS);
+        let verdict = visit.observe(at(1), &matched(1), QualityScore::new(0.5), &SETTINGS).unwrap();
+        let Verdict::Identified { agreeing_probes, quality, .. } = verdict else { panic!("{verdict:?}") };
+        assert_eq!((agreeing_probes, quality.get()), (2, 0.5));
+    }
+
+    #[test]
+    fn looks_are_counted_by_what_became_of_them() {
+        let visit = after(&[TOO_FAR, TOO_FAR, ambiguous(), matched(1), NOBODY]);
+        let LookCounts { matches, no_match, inconclusive } = visit.counts();
+        assert_eq!((*matches, *no_match), (1, 1));
+        assert_eq!((inconclusive[&Reason::TooFar], inconclusive[&Reason::TwoSubjectsTooClose]), (2, 1));
+        assert_eq!((visit.looks(), visit.probes()), (5, 3));
+    }
+
+    #[test]
+    fn undecided_visit_has_the_reason_that_came_up_most() {
+        let cases: [(&[Decision], Reason); 8] = [
+            (&[], Reason::LeftTooSoon),
+            (&[matched(1)], Reason::TooFewLooks),
+            (&[NOBODY, NOBODY], Reason::BelowThreshold),
+            (&[matched(1), NOBODY], Reason::ProbesDisagree),
+            (&[matched(1), matched(2)], Reason::ProbesDisagree),
+            (&[TOO_FAR, TOO_FAR, NOBODY], Reason::TooFar),
+            (&[TOO_FAR, NOBODY], Reason::BelowThreshold),
+            (&[ambiguous(), ambiguous(), TOO_FAR], Reason::TwoSubjectsTooClose),
+        ];
+        for (decisions, reason) in cases {
+            assert_eq!(after(decisions).main_reason(), Some(reason), "{decisions:?}");
+        }
+    }
+
+    #[test]
+    fn identified_visit_needs_no_reason() {
+        assert_eq!(after(&[TOO_FAR, NOBODY, matched(1), matched(1)]).main_reason(), None);
+    }
+
+    #[test]
+    fn absorbed_looks_are_counted_once() {
+        let mut visit = after(&[matched(1), TOO_FAR]);
+        visit.absorb(&after(&[TOO_FAR, ambiguous()]));
+        assert_eq!((visit.looks(), visit.probes()), (4, 2));
+        assert_eq!(visit.counts().inconclusive[&Reason::TooFar], 2);
+    }
+
+    #[test]
+    fn doubt_ends_after_a_bounded_number_of_probes() {
+        let mut visit = after(&[NOBODY, NOBODY, NOBODY]);
+        for (step, subject) in [1, 2, 1, 2].into_iter().enumerate() {
+            visit.observe(at(1_000 + step as u64), &matched(subject), QUALITY, &SETTINGS);
+        }
+        assert!(!visit.is_in_doubt());
+        assert_eq!(visit.verdict().unwrap().subject(), None);
+    }
+
+    /// The visit after one decision every 100 ms.
+    fn after(decisions: &[Decision]) -> Visit {
+        let mut visit = Visit::new();
+        for (step, decision) in decisions.iter().enumerate() {
+            visit.observe(at(100 * step as u64), decision, QUALITY, &SETTINGS);
+        }
+        visit
+    }
+
+    fn ambiguous() -> Decision {
         let close = Ambiguous { best: ComparisonScore::new(0.6), second: ComparisonScore::new(0.59) };
-        visit.observe(at(0), &TOO_FAR, &SETTINGS);
-        visit.observe(at(1), &TOO_FAR, &SETTINGS);
-        visit.observe(at(2), &Decision::Inconclusive(Inconclusive::Ambiguous(close)), &SETTINGS);
-        assert_eq!(visit.main_reason(), Some("too_far"));
-        assert_eq!(visit.inconclusive()["two_subjects_too_close"], 1);
-        assert_eq!((visit.looks(), visit.probes()), (3, 1));
+        Decision::Inconclusive(Inconclusive::Ambiguous(close))
     }
 
     fn any_decision() -> impl Strategy<Value = Decision> {
-        prop_oneof![(0u8..3).prop_map(matched), Just(NOBODY), Just(TOO_FAR)]
+        prop_oneof![(0u8..3).prop_map(matched), Just(NOBODY), Just(TOO_FAR), Just(ambiguous())]
     }
 
     proptest! {
@@ -267,5 +456,30 @@ mod tests {
                 prop_assert!(probes.count() >= 2);
             }
         }
+
+        #[test]
+        fn conclusive_probes_make_a_verdict_in_a_bounded_number(
+            decisions in prop::collection::vec(any_decision(), 0..80),
+        ) {
+            let conclusive = decisions.iter().filter(|d| !matches!(d, Decision::Inconclusive(_))).count();
+            prop_assert!(conclusive < BOUND || after(&decisions).verdict().is_some());
+        }
+
+        #[test]
+        fn visit_without_a_name_has_a_reason_and_every_look_is_counted(
+            decisions in prop::collection::vec(any_decision(), 0..80),
+        ) {
+            let visit = after(&decisions);
+            let named = visit.verdict().is_some_and(|verdict| verdict.subject().is_some());
+            prop_assert_eq!(visit.main_reason().is_none(), named);
+            prop_assert_eq!(visit.looks() as usize, decisions.len());
+        }
+    }
+
+    #[test]
+    fn bound_on_probes_is_not_larger_than_needed() {
+        let stranger = [matched(1), NOBODY, matched(1), NOBODY, matched(1)];
+        assert_eq!(stranger.len(), BOUND - 1);
+        assert!(after(&stranger).verdict().is_none());
     }
 }

@@ -17,7 +17,8 @@ use limen::event_store::{
     Age, EVENTS_FILE, EventKind, EventStore, EventStoreError, Outbox, RecordedEvent, Retention,
 };
 use limen::gallery::{SubjectId, SubjectName};
-use limen::score::ComparisonScore;
+use limen::reason::Reason;
+use limen::score::{ComparisonScore, QualityScore};
 use limen::track::TrackId;
 use limen::vault::{RootKey, StateFolder};
 
@@ -58,6 +59,7 @@ fn event(clock: &dyn Clock, outcome: Outcome) -> IdentityEvent {
         latency_ms: 40.5,
         looks: 5,
         probes: 2,
+        crop: None,
         outcome,
     }
 }
@@ -65,12 +67,26 @@ fn event(clock: &dyn Clock, outcome: Outcome) -> IdentityEvent {
 fn identified(clock: &dyn Clock, who: u8) -> IdentityEvent {
     let name = SubjectName::new("Ada Lovelace").unwrap();
     let (score, margin) = (ComparisonScore::new(0.75), Some(0.5));
-    event(clock, Outcome::Identified { subject: subject(who), name, score, margin })
+    let quality = QualityScore::new(0.5);
+    event(
+        clock,
+        Outcome::Identified { subject: subject(who), name, score, margin, agreeing_probes: 2, quality },
+    )
 }
 
 fn ended(clock: &dyn Clock) -> IdentityEvent {
-    let inconclusive = BTreeMap::from([("too_far", 7), ("blurred", 1)]);
-    event(clock, Outcome::Ended { seen_ms: 2_400, verdict: EndVerdict::Undecided, name: None, inconclusive })
+    let inconclusive = BTreeMap::from([(Reason::TooFar, 7), (Reason::Blurred, 1)]);
+    let outcome = Outcome::Ended {
+        seen_ms: 2_400,
+        verdict: EndVerdict::Undecided,
+        subject: None,
+        name: None,
+        reason: Some(Reason::TooFar),
+        matches: 0,
+        no_match: 0,
+        inconclusive,
+    };
+    event(clock, outcome)
 }
 
 fn sequences(events: &[RecordedEvent]) -> Vec<u64> {
@@ -92,6 +108,7 @@ fn event_keeps_all_that_was_measured_and_no_name() {
     assert_eq!((identified.kind, ended.kind), (EventKind::Identified, EventKind::Ended));
     assert_eq!(identified.subject, Some(subject(7)));
     assert_eq!((identified.score, identified.margin), (Some(0.75), Some(0.5)));
+    assert_eq!((identified.quality, ended.reason.as_deref()), (Some(0.5), Some("too_far")));
     assert_eq!((identified.looks, identified.probes, identified.latency_ms), (5, 2, 40.5));
     assert_eq!((identified.captured_at, identified.decided_at), (START, UnixMillis(START.0 + 40)));
     assert_eq!(identified.expires_at, UnixMillis(START.0 + 10_000));

@@ -22,6 +22,7 @@ use limen::gallery::{
     SampleQuality, SubjectName,
 };
 use limen::models::ModelSet;
+use limen::reason::Reason;
 use limen::recognise::Perception;
 use limen::recogniser::{Recogniser, RecogniserSettings};
 use limen::sample::{FaceChoice, Sample};
@@ -205,7 +206,9 @@ fn everybody_enrolled_is_named_once_a_visit_and_nobody_else_is() {
         let tracks: BTreeSet<_> = events.iter().map(|event| event.track).collect();
         assert_eq!(tracks.len(), 1, "{appearance:?}: {events:?}");
         let [decided, ended] = events.as_slice() else { panic!("{appearance:?}: {events:?}") };
-        let Outcome::Ended { verdict, name: name_at_end, .. } = &ended.outcome else { panic!("{events:?}") };
+        let Outcome::Ended { verdict, name: name_at_end, reason, .. } = &ended.outcome else {
+            panic!("{events:?}")
+        };
         match (&decided.outcome, appearance.enrolled) {
             (Outcome::Identified { name, .. }, true) => {
                 assert_eq!(name.as_str(), appearance.person);
@@ -215,6 +218,7 @@ fn everybody_enrolled_is_named_once_a_visit_and_nobody_else_is() {
             }
             (Outcome::Unknown { .. }, false) => {
                 assert_eq!((*verdict, name_at_end.is_none()), (EndVerdict::Unknown, true));
+                assert_eq!(*reason, Some(Reason::BelowThreshold));
                 cases.1 += 1;
             }
             _ => panic!("{appearance:?}: {events:?}"),
@@ -270,11 +274,15 @@ fn demo_prints_events_with_the_documented_fields() {
     assert_eq!(kinds, ["streaming", "identified", "ended", "stopped"], "{}", ended.out);
     let [streaming, identified, left, stopped] = lines.as_slice() else { unreachable!() };
     assert_eq!(keys(&streaming["stream"]), set(&["label", "format", "size", "rate_hz", "transport"]));
-    assert_eq!(keys(identified), set(&[&common[..], &["subject", "name", "score", "margin"]].concat()));
+    assert_eq!(
+        keys(identified),
+        set(&[&common[..], &["subject", "name", "score", "margin", "agreeing_probes", "quality"]].concat())
+    );
     assert_eq!(identified["name"], "Barack Obama");
     assert!(identified["score"].as_f64().unwrap() > 0.48, "{identified}");
     assert!(identified["latency_ms"].as_f64().unwrap() < 2_000.0, "{identified}");
-    assert_eq!(keys(left), set(&[&common[..], &["seen_ms", "verdict", "name", "inconclusive"]].concat()));
+    let of_the_end = ["seen_ms", "verdict", "name", "matches", "no_match", "inconclusive"];
+    assert_eq!(keys(left), set(&[&common[..], &of_the_end].concat()));
     assert_eq!((&left["verdict"], &left["name"]), (&"identified".into(), &identified["name"]));
     assert_eq!(left["track"], identified["track"]);
     let recogniser = &stopped["summary"]["recogniser"];

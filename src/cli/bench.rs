@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
+use limen::bench::idle::bench_idle;
 use limen::bench::search::bench_search;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
@@ -24,18 +26,21 @@ const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
 /// Subjects enrolled for `bench start`.
 const SUBJECTS: usize = 1_000;
 
-/// Defaults: how often to process each frame, templates to search, starts to time.
+/// Defaults: how often to process each frame, templates to search, starts to time, seconds to watch.
 const ROUNDS: u32 = 3;
 const TEMPLATES: u32 = 100_000;
 const STARTS: u32 = 5;
+/// Long enough for twenty forced looks.
+const IDLE_SECONDS: u32 = 20;
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  limen bench                               all three, on the built-in scene
+  limen bench                               all four, on the built-in scene
   limen bench frames --export /tmp/frames   keep the frames, for another program to be timed on
   limen bench frames --pictures frames/     frames of your own, JPEGs of one size
-  limen bench search --templates 100000")]
+  limen bench search --templates 100000
+  limen bench idle --seconds 600            whether memory stays as it is")]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
     what: Option<What>,
@@ -67,6 +72,12 @@ enum What {
         #[arg(long, default_value_t = STARTS, value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: u32,
     },
+    /// CPU time and memory of capture and recogniser while nobody is in view: 640x480 MJPG at 15 Hz
+    Idle {
+        /// How long to watch
+        #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
+        seconds: u32,
+    },
 }
 
 pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Answer> {
@@ -75,12 +86,14 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
             frames(context, None, None, ROUNDS)?;
             search(context, TEMPLATES)?;
             start(context, STARTS)?;
+            idle(context, IDLE_SECONDS)?;
         }
         Some(What::Frames { pictures, export, rounds }) => {
             frames(context, pictures.as_deref(), export.as_deref(), *rounds)?;
         }
         Some(What::Search { templates }) => search(context, *templates)?,
         Some(What::Start { rounds }) => start(context, *rounds)?,
+        Some(What::Idle { seconds }) => idle(context, *seconds)?,
     }
     Ok(Answer::Yes)
 }
@@ -151,4 +164,12 @@ fn start(context: &Context, rounds: u32) -> Result<()> {
     context.output.result(&json!({ "start": timings, "subjects": subjects }), || {
         format!("{subjects} subjects enrolled\n{timings}")
     })
+}
+
+fn idle(context: &Context, seconds: u32) -> Result<()> {
+    let models = context.models()?;
+    let runtime = models.runtime(&install::litert_library(&context.config))?;
+    let watched = Duration::from_secs(seconds.into());
+    let timings = bench_idle(&models, &runtime, &context.config, SIZE, watched)?;
+    context.output.result(&json!({ "idle": timings }), || timings.to_string())
 }

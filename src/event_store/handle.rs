@@ -9,7 +9,6 @@ use tokio::sync::{oneshot, watch};
 
 use super::records::{EventId, Outbox, RecordedEvent};
 use crate::event::IdentityEvent;
-use crate::frame::RgbImage;
 use crate::gallery::{Gallery, SnapshotReport};
 
 /// Requests that may wait for the thread. Events are among them: the recogniser waits when it is
@@ -36,7 +35,7 @@ pub enum StoreRefusal {
 #[derive(Debug)]
 pub enum Request {
     /// Keep an event and queue it for the broker.
-    Record(Box<IdentityEvent>, Option<Box<RgbImage>>),
+    Record(Box<IdentityEvent>),
     /// Somebody rang.
     Ring(oneshot::Sender<Result<EventId, StoreRefusal>>),
     /// The next unacknowledged events after a sequence number.
@@ -70,8 +69,8 @@ pub struct StoreHandle {
 
 impl StoreHandle {
     /// Hands an event over, waiting while the queue is full; `false` when the program is ending.
-    pub fn record(&self, event: IdentityEvent, crop: Option<RgbImage>) -> bool {
-        self.requests.send(Request::Record(Box::new(event), crop.map(Box::new))).is_ok()
+    pub fn record(&self, event: IdentityEvent) -> bool {
+        self.requests.send(Request::Record(Box::new(event))).is_ok()
     }
 
     /// Records that somebody rang.

@@ -205,20 +205,25 @@ impl EventStore {
             age: Age::ThisBoot(event.captured),
         };
         match &event.outcome {
-            Outcome::Identified { subject, score, margin, .. } => {
+            Outcome::Identified { subject, score, margin, quality, .. } => {
                 record.kind = EventKind::Identified;
                 record.subject = Some(*subject);
                 record.score = Some(score.get());
                 record.margin = *margin;
+                record.quality = Some(quality.get());
             }
-            Outcome::Unknown { best_score } => {
+            Outcome::Unknown { best_score, reason } => {
                 record.kind = EventKind::Unknown;
                 record.score = best_score.map(|score| score.get());
+                record.reason = Some(reason.code().to_owned());
             }
-            Outcome::Ended { seen_ms, verdict, inconclusive, .. } => {
+            Outcome::Ended { seen_ms, verdict, subject, reason, inconclusive, .. } => {
+                record.subject = *subject;
                 record.seen_ms = Some(*seen_ms);
                 record.verdict = Some(verdict.code().to_owned());
-                record.reasons = inconclusive.iter().map(|(code, n)| ((*code).to_owned(), *n)).collect();
+                record.reason = reason.map(|reason| reason.code().to_owned());
+                record.reasons =
+                    inconclusive.iter().map(|(reason, n)| (reason.code().to_owned(), *n)).collect();
             }
         }
         Ok(Entry { event: record, captured: event.captured, crop, published: None })

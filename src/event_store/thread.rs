@@ -95,7 +95,7 @@ impl StoreThread {
                 },
             };
             match request {
-                Some(Request::Record(event, crop)) => put_back = self.record(*event, crop.map(|crop| *crop)),
+                Some(Request::Record(event)) => put_back = self.record(*event),
                 Some(request) => self.serve(request),
                 None if ending.load(Ordering::Relaxed) => return Ok(()),
                 None => {}
@@ -109,12 +109,12 @@ impl StoreThread {
 
     /// Commits an event together with those that came in behind it. A request of another kind, taken
     /// from the queue on the way, is returned.
-    fn record(&mut self, event: IdentityEvent, crop: Option<RgbImage>) -> Option<Request> {
-        let mut group = vec![(event, crop.and_then(|crop| encoded(&crop)))];
+    fn record(&mut self, event: IdentityEvent) -> Option<Request> {
+        let mut group = vec![event];
         let mut other = None;
         while group.len() < GROUP {
             match self.requests.try_recv() {
-                Ok(Request::Record(event, crop)) => group.push((*event, crop.and_then(|c| encoded(&c)))),
+                Ok(Request::Record(event)) => group.push(*event),
                 Ok(request) => {
                     other = Some(request);
                     break;
@@ -122,6 +122,10 @@ impl StoreThread {
                 Err(_) => break,
             }
         }
+        let group = group.into_iter().map(|event| {
+            let crop = event.crop.as_deref().and_then(encoded);
+            (event, crop)
+        });
         let result = self.parts.events.record(group);
         self.note(result);
         other

@@ -155,9 +155,19 @@ impl Scene {
     pub fn encode(&self, number: u64, picture: &mut RgbImage, jpeg: &mut Vec<u8>) -> Result<(), CameraError> {
         self.draw(number, picture);
         jpeg.clear();
-        let too_large = || CameraError::Settings(format!("{} is too large for a JPEG", self.size));
+        Self::compress(picture, jpeg)
+    }
+
+    /// Writes any picture as the scene's frames are written.
+    pub fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, CameraError> {
+        let mut jpeg = Vec::new();
+        Self::compress(picture, &mut jpeg).map(|()| jpeg)
+    }
+
+    fn compress(picture: &RgbImage, jpeg: &mut Vec<u8>) -> Result<(), CameraError> {
+        let too_large = || CameraError::Settings(format!("{} is too large for a JPEG", picture.size()));
         let side = |length: u32| u16::try_from(length).map_err(|_| too_large());
-        let (width, height) = (side(self.size.width)?, side(self.size.height)?);
+        let (width, height) = (side(picture.width())?, side(picture.height())?);
         let mut encoder = Encoder::new(jpeg, JPEG_QUALITY);
         encoder.set_sampling_factor(SamplingFactor::F_2_2);
         encoder
