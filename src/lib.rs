@@ -41,6 +41,8 @@ pub mod install;
 pub mod landmarks;
 pub mod litert;
 pub mod live;
+pub mod machine;
+pub mod metrics;
 pub mod models;
 pub mod picture;
 pub mod quality;
