@@ -36,6 +36,7 @@ pub mod event_store;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
+pub mod http;
 pub mod identify;
 pub mod install;
 pub mod landmarks;
