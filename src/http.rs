@@ -34,7 +34,7 @@ pub use shelf::{SnapshotId, SnapshotShelf};
 
 use crate::clock::Clock;
 use crate::event_store::{EventId, StoreHandle, StoreRefusal};
-use crate::metrics::Metrics;
+use crate::metrics::{Dashboard, Metrics};
 use crate::status::{Part, Status};
 
 /// What one asker, or all of them, may take.
@@ -85,6 +85,8 @@ impl crate::config::Http {
 /// What the server is made of.
 pub struct Parts {
     /// What it tells.
+    pub dashboard: Arc<Dashboard>,
+    /// Where it counts its answers.
     pub metrics: Arc<Metrics>,
     /// Where it says how it is doing itself.
     pub status: Status,
@@ -113,7 +115,10 @@ pub async fn run(listen: SocketAddr, parts: Parts, cancel: CancellationToken) {
     let listener = loop {
         match TcpListener::bind(listen).await {
             Ok(listener) => break listener,
-            Err(error) => parts.status.degraded(Part::Http, refused(listen, &error)),
+            Err(error) => {
+                let (found, advice) = refused(listen, &error);
+                parts.status.degraded(Part::Http, format!("{found}; {advice}"));
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -125,7 +130,7 @@ pub async fn run(listen: SocketAddr, parts: Parts, cancel: CancellationToken) {
 }
 
 /// Why a port cannot be had, and what to do about it.
-pub fn refused(listen: SocketAddr, error: &std::io::Error) -> String {
+pub fn refused(listen: SocketAddr, error: &std::io::Error) -> (String, &'static str) {
     use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let advice = match error.kind() {
         AddrInUse => {
@@ -135,7 +140,7 @@ pub fn refused(listen: SocketAddr, error: &std::io::Error) -> String {
         PermissionDenied => "ports below 1024 are for root: set http.listen to a higher one",
         _ => "see http.listen",
     };
-    format!("cannot listen on {listen}: {error}; {advice}")
+    (format!("cannot listen on {listen}: {error}"), advice)
 }
 
 /// Serves on an open port until `cancel`.

@@ -26,6 +26,7 @@ pub mod daemon;
 pub mod database;
 pub mod decode;
 pub mod detect;
+pub mod doctor;
 pub mod draw;
 pub mod embed;
 pub mod embedding;

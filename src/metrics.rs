@@ -3,8 +3,8 @@
 //!
 //! Owned here: every metric's name, labels and buckets. Not here: when something is measured, which
 //! the stages decide, and how it travels ([`crate::http`], MQTT). Any thread may call the methods
-//! that count: they take no lock and never wait. What is cheap to read is not pushed at all but read from
-//! its owner ([`Sources`]) when somebody asks.
+//! that count: they take no lock and never wait. What its owner counts already is not pushed at all but
+//! read from there when somebody asks ([`Dashboard`]).
 //!
 //! No label carries anything about a person: label values are fixed words of the code.
 
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use crate::camera::capture::CaptureShared;
@@ -83,35 +83,16 @@ pub enum CommandOutcome {
     Ignored,
 }
 
-/// Where that comes from which is read when somebody asks.
-pub struct Sources {
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// How the parts are doing.
-    pub status: Status,
-    /// What the camera delivers.
-    pub capture: Arc<CaptureShared>,
-    /// Who is enrolled; only how many.
-    pub gallery: Arc<Gallery>,
-    /// What waits for the broker.
-    pub outbox: watch::Receiver<Outbox>,
-    /// Why the daemon is dead, when a thread is stuck: what keeps the watchdog from being fed.
-    pub stuck: Box<dyn Fn() -> Option<String> + Send + Sync>,
-}
-
 /// Everything that is counted and measured. Shared by all parts of the daemon behind an `Arc`.
 pub struct Metrics {
-    sources: Sources,
-    started: Monotonic,
-    started_at: UnixMillis,
     stages: [Histogram; Stage::ALL.len()],
     decision: Histogram,
     publish: Histogram,
     commit: Histogram,
     recent_decisions: Recent,
     recent_publishes: Recent,
-    recogniser: ArcSwap<RecogniserStats>,
     faces: AtomicU32,
+    stuck: ArcSwapOption<String>,
     store_in: AtomicU64,
     store_out: AtomicU64,
     mqtt_messages: [AtomicU64; 2],
@@ -119,7 +100,6 @@ pub struct Metrics {
     mqtt_commands: [AtomicU64; 3],
     http_requests: [AtomicU64; 3],
     http_refused: AtomicU64,
-    frame_rate: Mutex<FrameRate>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -129,22 +109,17 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Everything at zero; the uptime counts from now.
-    pub fn new(sources: Sources) -> Self {
-        let (started, started_at) = (sources.clock.monotonic(), sources.clock.wall());
-        let delivered = sources.capture.stats().delivered;
+    /// Everything at zero.
+    pub fn new() -> Self {
         Self {
-            sources,
-            started,
-            started_at,
             stages: Stage::ALL.map(|_| Histogram::new(&STAGE_BOUNDS)),
             decision: Histogram::new(&WAIT_BOUNDS),
             publish: Histogram::new(&WAIT_BOUNDS),
             commit: Histogram::new(&STAGE_BOUNDS),
             recent_decisions: Recent::new(),
             recent_publishes: Recent::new(),
-            recogniser: ArcSwap::default(),
             faces: AtomicU32::new(0),
+            stuck: ArcSwapOption::empty(),
             store_in: AtomicU64::new(0),
             store_out: AtomicU64::new(0),
             mqtt_messages: Default::default(),
@@ -152,7 +127,6 @@ impl Metrics {
             mqtt_commands: Default::default(),
             http_requests: Default::default(),
             http_refused: AtomicU64::new(0),
-            frame_rate: Mutex::new(FrameRate { since: started, delivered, per_second: None }),
         }
     }
 
@@ -180,11 +154,6 @@ impl Metrics {
     /// An event was committed to the disk.
     pub fn observe_commit(&self, took: Duration) {
         self.commit.observe(took);
-    }
-
-    /// What the recogniser has counted so far, after each frame.
-    pub fn set_recogniser(&self, stats: &RecogniserStats) {
-        self.recogniser.store(Arc::new(stats.clone()));
     }
 
     /// Confirmed faces in view.
@@ -232,14 +201,72 @@ impl Metrics {
         self.http_refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn uptime(&self) -> Duration {
-        self.sources.clock.monotonic().since(self.started)
+    /// Which thread stands still, as the supervisor found; `None` when all move.
+    pub fn set_stuck(&self, stuck: Option<String>) {
+        self.stuck.store(stuck.map(Arc::new));
     }
 
     fn store_waiting(&self) -> u64 {
         // Read in this order the difference cannot be negative, but for a request in between.
         let taken = self.store_out.load(Ordering::Relaxed);
         self.store_in.load(Ordering::Relaxed).saturating_sub(taken)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Where the rest comes from: what its owner counts already.
+pub struct Sources {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How the parts are doing.
+    pub status: Status,
+    /// What the camera delivers.
+    pub capture: Arc<CaptureShared>,
+    /// What recognition made of it.
+    pub recogniser: Arc<Mutex<RecogniserStats>>,
+    /// Who is enrolled; only how many.
+    pub gallery: Arc<Gallery>,
+    /// What waits for the broker.
+    pub outbox: watch::Receiver<Outbox>,
+}
+
+/// Everything that can be told, put together when somebody asks. Shared by the web server and MQTT
+/// behind an `Arc`.
+pub struct Dashboard {
+    metrics: Arc<Metrics>,
+    sources: Sources,
+    started: Monotonic,
+    started_at: UnixMillis,
+    frame_rate: Mutex<FrameRate>,
+}
+
+impl std::fmt::Debug for Dashboard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Dashboard(..)")
+    }
+}
+
+impl Dashboard {
+    /// The uptime counts from now.
+    pub fn new(metrics: Arc<Metrics>, sources: Sources) -> Self {
+        let (started, started_at) = (sources.clock.monotonic(), sources.clock.wall());
+        let delivered = sources.capture.stats().delivered;
+        let frame_rate = Mutex::new(FrameRate { since: started, delivered, per_second: None });
+        Self { metrics, sources, started, started_at, frame_rate }
+    }
+
+    fn uptime(&self) -> Duration {
+        self.sources.clock.monotonic().since(self.started)
+    }
+
+    fn recogniser(&self) -> RecogniserStats {
+        // A recogniser that panicked ends the program; until then its last counts are as good as any.
+        self.sources.recogniser.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     fn frames_per_second(&self) -> Option<f32> {
@@ -279,14 +306,15 @@ pub(crate) mod tests {
     use crate::embedding::EmbeddingSpaceId;
     use crate::gallery::GallerySnapshot;
 
-    /// Metrics of a daemon that has just started, its clock, and what the tests change.
+    /// A daemon that has just started, with all that a test may change of it.
     pub(crate) struct Started {
         pub(crate) metrics: Arc<Metrics>,
+        pub(crate) dashboard: Arc<Dashboard>,
         pub(crate) clock: Arc<SimulatedClock>,
         pub(crate) status: Status,
         pub(crate) outbox: watch::Sender<Outbox>,
         pub(crate) capture: Arc<CaptureShared>,
-        pub(crate) stuck: Arc<Mutex<Option<String>>>,
+        pub(crate) recogniser: Arc<Mutex<RecogniserStats>>,
     }
 
     pub(crate) fn started() -> Started {
@@ -294,20 +322,18 @@ pub(crate) mod tests {
         let status = Status::new(clock.clone());
         let (outbox, waiting) = watch::channel(Outbox::default());
         let capture = Arc::new(CaptureShared::default());
-        let stuck = Arc::new(Mutex::new(None));
-        let space: EmbeddingSpaceId = serde_json::from_value("test-1".into()).unwrap();
+        let recogniser = Arc::new(Mutex::new(RecogniserStats::default()));
         let sources = Sources {
             clock: clock.clone(),
             status: status.clone(),
             capture: capture.clone(),
-            gallery: Arc::new(Gallery::new(GallerySnapshot::empty(space))),
+            recogniser: recogniser.clone(),
+            gallery: Arc::new(Gallery::new(GallerySnapshot::empty(EmbeddingSpaceId::new("test")))),
             outbox: waiting,
-            stuck: Box::new({
-                let stuck = stuck.clone();
-                move || stuck.lock().unwrap().clone()
-            }),
         };
-        Started { metrics: Arc::new(Metrics::new(sources)), clock, status, outbox, capture, stuck }
+        let metrics = Arc::new(Metrics::new());
+        let dashboard = Arc::new(Dashboard::new(metrics.clone(), sources));
+        Started { metrics, dashboard, clock, status, outbox, capture, recogniser }
     }
 
     #[test]
@@ -322,9 +348,9 @@ pub(crate) mod tests {
 
     #[test]
     fn timing_a_stage_gives_its_result_and_counts_it() {
-        let Started { metrics, .. } = started();
+        let Started { metrics, dashboard, .. } = started();
         assert_eq!(metrics.time(Stage::Embed, || 7), 7);
-        let text = metrics.exposition();
+        let text = dashboard.exposition();
         assert!(text.contains("limen_stage_seconds_count{stage=\"embed\"} 1\n"), "{text}");
         assert!(text.contains("limen_stage_seconds_count{stage=\"detect\"} 0\n"), "{text}");
     }

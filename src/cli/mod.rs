@@ -2,6 +2,7 @@
 
 mod bench;
 mod config;
+mod doctor;
 mod enrol;
 mod eval;
 mod identify;
@@ -72,6 +73,16 @@ Example: limen selftest && limen run
 
 It needs neither a camera nor anybody enrolled, and takes less than a second.")]
     Selftest,
+    /// Look for everything that could keep this installation from working, and say what to do
+    #[command(after_help = "\
+Examples:
+  limen doctor                            everything, in words
+  sudo -u limen limen doctor              as the account of the service
+  limen doctor --json | jq '.findings[] | select(.level != \"ok\")'
+
+It changes nothing, may run beside the service, and takes some seconds. Exit code 3: there are
+problems.")]
+    Doctor,
     /// List the cameras that could be used
     #[command(after_help = "\
 Example: limen cameras
@@ -147,7 +158,11 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
     if let Command::Run(run) = &arguments.command {
         layers = run.settings(layers);
     }
-    let context = Context { config: layers.build()?, output };
+    let config = match (layers.build(), &arguments.command) {
+        (Err(error), Command::Doctor) => return doctor::without_configuration(&output, &error),
+        (built, _) => built?,
+    };
+    let context = Context { config, output };
     start_log(&context.config);
     match arguments.command {
         Command::Run(run) => run::run(context, &run),
@@ -158,6 +173,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),
+        Command::Doctor => doctor::doctor(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),
         Command::Completions { .. } => unreachable!("handled above"),

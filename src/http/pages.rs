@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::{LinkError, Parts, SnapshotId};
 use crate::event_store::{EventId, StoreRefusal};
-use crate::metrics::{self, Health, Metrics, Overall};
+use crate::metrics::{self, Dashboard, Health, Overall};
 
 /// Sent with every answer. The pages hold no script and are for no frame; pictures of faces stay in no
 /// cache, and addresses with a signature in no referrer.
@@ -83,24 +83,24 @@ async fn around(State(site): State<Arc<Site>>, request: Request, next: Next) -> 
 }
 
 /// Reads the metrics where waiting for a sensor holds nobody up.
-async fn read<T: Send + 'static>(site: &Site, read: fn(&Arc<Metrics>) -> T) -> Result<T, Response> {
+async fn read<T: Send + 'static>(site: &Site, read: fn(&Arc<Dashboard>) -> T) -> Result<T, Response> {
     let failed = |text: &str| words(StatusCode::INTERNAL_SERVER_ERROR, text);
     let _turn = site.readings.acquire().await.map_err(|_| failed("the program is ending\n"))?;
-    let metrics = Arc::clone(&site.parts.metrics);
-    tokio::task::spawn_blocking(move || read(&metrics))
+    let dashboard = Arc::clone(&site.parts.dashboard);
+    tokio::task::spawn_blocking(move || read(&dashboard))
         .await
         .map_err(|_| failed("reading failed; the log may say why\n"))
 }
 
 async fn exposition(State(site): State<Arc<Site>>) -> Response {
-    match read(&site, Metrics::exposition).await {
+    match read(&site, Dashboard::exposition).await {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(failed) => failed,
     }
 }
 
 async fn health(State(site): State<Arc<Site>>) -> Response {
-    let health: Health = match read(&site, |metrics| metrics.health()).await {
+    let health: Health = match read(&site, |dashboard| dashboard.health()).await {
         Ok(health) => health,
         Err(failed) => return failed,
     };

@@ -40,6 +40,7 @@ struct Server {
 fn parts(started: &Started) -> Parts {
     let clock: Arc<SimulatedClock> = started.clock.clone();
     Parts {
+        dashboard: started.dashboard.clone(),
         metrics: started.metrics.clone(),
         status: started.status.clone(),
         crops: Box::new(|event| {
@@ -155,7 +156,7 @@ fn health_is_alive_while_degraded_and_503_when_dead() {
     let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!((answer.status, &health["status"]), (200, &"degraded".into()));
     assert_eq!(health["parts"]["camera"]["reason"], "unplugged");
-    *server.started.stuck.lock().unwrap() = Some("recogniser".to_owned());
+    server.started.metrics.set_stuck(Some("recogniser".to_owned()));
     let answer = server.get("/health");
     let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!((answer.status, &health["status"]), (503, &"dead".into()));

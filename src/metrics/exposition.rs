@@ -11,11 +11,11 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEnc
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Metrics, Stage};
+use super::{Dashboard, Stage};
 use crate::machine::{temperature_c, usage};
 use crate::status::{Condition, Part};
 
-/// The media type of [`Metrics::exposition`].
+/// The media type of [`Dashboard::exposition`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What kind of number a metric is.
@@ -44,7 +44,7 @@ pub struct Metric {
     pub labels: &'static [&'static str],
     /// What it says.
     pub help: &'static str,
-    encode: fn(&Metrics, MetricEncoder<'_>) -> fmt::Result,
+    encode: fn(&Dashboard, MetricEncoder<'_>) -> fmt::Result,
 }
 
 /// Declares metrics with where each is read: a list of labelled samples, or one without a label.
@@ -70,11 +70,11 @@ metrics! {
         = |_, mut to| to.encode_info(&[("version", env!("CARGO_PKG_VERSION"))]);
     "limen_uptime_seconds" in Seconds (Gauge)
         "Time since the daemon started"
-        = |metrics, to| gauge(to, metrics.uptime().as_secs_f64());
+        = |board, to| gauge(to, board.uptime().as_secs_f64());
     "limen_part_working" (Gauge, "part")
         "1 while the part works, 0 while it is starting or degraded; parts that are not configured are left out"
-        = |metrics, mut to| {
-            for (part, condition) in metrics.sources.status.conditions() {
+        = |board, mut to| {
+            for (part, condition) in board.sources.status.conditions() {
                 let working = match condition {
                     Condition::Off => continue,
                     Condition::Working { .. } => 1,
@@ -87,8 +87,8 @@ metrics! {
     "limen_frames" (Counter, "fate")
         "Frames of the camera: taken by the recogniser or waiting for it, overwritten by a newer one before that, or \
          discarded as broken"
-        = |metrics, mut to| {
-            let (capture, recogniser) = (metrics.sources.capture.stats(), metrics.recogniser.load());
+        = |board, mut to| {
+            let (capture, recogniser) = (board.sources.capture.stats(), board.recogniser());
             let taken = capture.delivered.saturating_sub(capture.overwritten + recogniser.undecodable);
             counter_of(&mut to, "fate", "taken", taken)?;
             counter_of(&mut to, "fate", "overwritten", capture.overwritten)?;
@@ -97,20 +97,20 @@ metrics! {
         };
     "limen_camera_rebuilds" (Counter)
         "Streams opened after the first one"
-        = |metrics, to| counter(to, metrics.sources.capture.stats().rebuilds);
+        = |board, to| counter(to, board.sources.capture.stats().rebuilds);
     "limen_looks" (Counter)
         "Frames that faces were searched in"
-        = |metrics, to| counter(to, metrics.recogniser.load().looks);
+        = |board, to| counter(to, board.recogniser().looks);
     "limen_skipped_frames" (Counter, "reason")
         "Frames that were not looked at, and why"
-        = |metrics, mut to| counter_of(&mut to, "reason", "not_due", metrics.recogniser.load().skipped);
+        = |board, mut to| counter_of(&mut to, "reason", "not_due", board.recogniser().skipped);
     "limen_probes" (Counter)
         "Embeddings made and searched"
-        = |metrics, to| counter(to, metrics.recogniser.load().probes);
+        = |board, to| counter(to, board.recogniser().probes);
     "limen_events" (Counter, "kind")
         "Events by kind"
-        = |metrics, mut to| {
-            let stats = metrics.recogniser.load();
+        = |board, mut to| {
+            let stats = board.recogniser();
             for kind in EVENT_KINDS {
                 counter_of(&mut to, "kind", kind, stats.events.get(kind).copied().unwrap_or(0))?;
             }
@@ -118,68 +118,68 @@ metrics! {
         };
     "limen_inconclusive_looks" (Counter, "reason")
         "Closer looks at a face that did not tell who it is, and why"
-        = |metrics, mut to| {
-            for (reason, count) in &metrics.recogniser.load().inconclusive {
+        = |board, mut to| {
+            for (reason, count) in &board.recogniser().inconclusive {
                 counter_of(&mut to, "reason", reason, *count)?;
             }
             Ok(())
         };
     "limen_faces" (Gauge)
         "Faces in view now"
-        = |metrics, to| gauge(to, metrics.faces.load(Ordering::Relaxed));
+        = |board, to| gauge(to, board.metrics.faces.load(Ordering::Relaxed));
     "limen_stage_seconds" in Seconds (Histogram, "stage")
         "Time of one stage for one frame, or for one face of it"
-        = |metrics, mut to| {
+        = |board, mut to| {
             for stage in Stage::ALL {
-                metrics.stages[stage as usize].encode_with(&mut to, &[("stage", stage.name())])?;
+                board.metrics.stages[stage as usize].encode_with(&mut to, &[("stage", stage.name())])?;
             }
             Ok(())
         };
     "limen_decision_seconds" in Seconds (Histogram)
         "From capturing the decisive frame to the event that somebody was identified or is unknown"
-        = |metrics, to| metrics.decision.encode(to);
+        = |board, to| board.metrics.decision.encode(to);
     "limen_publish_seconds" in Seconds (Histogram)
         "From capturing the decisive frame to the broker's acknowledgement, for events that went out fresh"
-        = |metrics, to| metrics.publish.encode(to);
+        = |board, to| board.metrics.publish.encode(to);
     "limen_store_commit_seconds" in Seconds (Histogram)
         "Time to bring an event to the disk"
-        = |metrics, to| metrics.commit.encode(to);
+        = |board, to| board.metrics.commit.encode(to);
     "limen_queue_length" (Gauge, "queue")
         "Frames, requests to the store, or events for the broker that wait"
-        = |metrics, mut to| {
-            gauge_of(&mut to, "queue", "frame", u64::from(metrics.sources.capture.slot().is_full()))?;
-            gauge_of(&mut to, "queue", "store", metrics.store_waiting())?;
-            gauge_of(&mut to, "queue", "outbox", metrics.sources.outbox.borrow().waiting)
+        = |board, mut to| {
+            gauge_of(&mut to, "queue", "frame", u64::from(board.sources.capture.slot().is_full()))?;
+            gauge_of(&mut to, "queue", "store", board.metrics.store_waiting())?;
+            gauge_of(&mut to, "queue", "outbox", board.sources.outbox.borrow().waiting)
         };
     "limen_outbox_expired" (Counter)
         "Events that had expired before the broker took them"
-        = |metrics, to| counter(to, metrics.sources.outbox.borrow().expired);
+        = |board, to| counter(to, board.sources.outbox.borrow().expired);
     "limen_outbox_lost" (Counter)
         "Events that neither disk nor memory could take"
-        = |metrics, to| counter(to, metrics.sources.outbox.borrow().lost);
+        = |board, to| counter(to, board.sources.outbox.borrow().lost);
     "limen_mqtt_connections" (Counter)
         "Connections that the broker accepted"
-        = |metrics, to| counter(to, metrics.mqtt_connections.load(Ordering::Relaxed));
+        = |board, to| counter(to, board.metrics.mqtt_connections.load(Ordering::Relaxed));
     "limen_mqtt_messages" (Counter, "direction")
         "Messages to and from the broker"
-        = |metrics, mut to| counters(&mut to, "direction", &["sent", "received"], &metrics.mqtt_messages);
+        = |board, mut to| counters(&mut to, "direction", &["sent", "received"], &board.metrics.mqtt_messages);
     "limen_mqtt_commands" (Counter, "outcome")
         "Commands from the broker and what became of them"
-        = |metrics, mut to| {
-            counters(&mut to, "outcome", &["done", "refused", "ignored"], &metrics.mqtt_commands)
+        = |board, mut to| {
+            counters(&mut to, "outcome", &["done", "refused", "ignored"], &board.metrics.mqtt_commands)
         };
     "limen_http_requests" (Counter, "status")
         "Requests to the web server by the kind of answer"
-        = |metrics, mut to| counters(&mut to, "status", &["ok", "refused", "failed"], &metrics.http_requests);
+        = |board, mut to| counters(&mut to, "status", &["ok", "refused", "failed"], &board.metrics.http_requests);
     "limen_http_refused_connections" (Counter)
         "Connections turned away because too many were open"
-        = |metrics, to| counter(to, metrics.http_refused.load(Ordering::Relaxed));
+        = |board, to| counter(to, board.metrics.http_refused.load(Ordering::Relaxed));
     "limen_gallery_subjects" (Gauge)
         "Subjects that are searched"
-        = |metrics, to| gauge(to, metrics.sources.gallery.current().report().subjects as u64);
+        = |board, to| gauge(to, board.sources.gallery.current().report().subjects as u64);
     "limen_gallery_templates" (Gauge)
         "Templates that are searched"
-        = |metrics, to| gauge(to, metrics.sources.gallery.current().report().templates as u64);
+        = |board, to| gauge(to, board.sources.gallery.current().report().templates as u64);
     "limen_board_temperature_celsius" in Celsius (Gauge)
         "The board's hottest sensor; left out where there is none"
         = |_, to| temperature_c(Path::new("/sys")).map_or(Ok(()), |degrees| gauge(to, f64::from(degrees)));
@@ -191,7 +191,7 @@ metrics! {
         = |_, mut to| usage().map_or(Ok(()), |usage| counter_of_f64(&mut to, usage.cpu.as_secs_f64()));
     "process_start_time_seconds" in Seconds (Gauge)
         "When the daemon started, seconds since 1970 by the clock of that moment"
-        = |metrics, to| gauge(to, metrics.started_at.0 as f64 / 1e3);
+        = |board, to| gauge(to, board.started_at.0 as f64 / 1e3);
 }
 
 const EVENT_KINDS: [&str; 3] = ["identified", "unknown", "ended"];
@@ -239,7 +239,7 @@ impl Metric {
 
 /// Reads all of [`METRICS`] when asked.
 #[derive(Debug)]
-struct Everything(Arc<Metrics>);
+struct Everything(Arc<Dashboard>);
 
 impl Collector for Everything {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -267,7 +267,7 @@ impl Collector for Everything {
     }
 }
 
-impl Metrics {
+impl Dashboard {
     /// Everything as text of the type [`CONTENT_TYPE`]. Reads a few files of `/proc` and `/sys`: not
     /// for a thread that must not wait.
     pub fn exposition(self: &Arc<Self>) -> String {
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_metric_is_announced_and_follows_the_naming_conventions() {
-        let text = started().metrics.exposition();
+        let text = started().dashboard.exposition();
         samples(&text);
         let announced: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_what_is_told() {
-        let Started { metrics, status, outbox, clock, capture, .. } = started();
+        let Started { metrics, dashboard, status, outbox, clock, capture, recogniser } = started();
         capture.slot().publish(RawFrame {
             id: FrameId(0),
             captured_at: Monotonic::default(),
@@ -370,18 +370,18 @@ mod tests {
         metrics.store_request_queued();
         metrics.store_request_queued();
         metrics.store_request_taken();
-        metrics.set_recogniser(&RecogniserStats {
+        *recogniser.lock().unwrap() = RecogniserStats {
             looks: 5,
             probes: 4,
             events: BTreeMap::from([("identified", 3)]),
             inconclusive: BTreeMap::from([("too_far", 9)]),
             ..RecogniserStats::default()
-        });
+        };
         outbox.send_modify(|outbox| (outbox.waiting, outbox.expired, outbox.lost) = (7, 2, 1));
         status.working(Part::Camera);
         status.degraded(Part::Broker, "away");
         status.off(Part::Http);
-        let samples = samples(&metrics.exposition());
+        let samples = samples(&dashboard.exposition());
         for (name, expected) in [
             ("limen_uptime_seconds", 90.0),
             ("limen_decision_seconds_bucket{le=\"0.06\"}", 0.0),

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::{Metrics, Percentiles};
+use super::{Dashboard, Percentiles};
 use crate::clock::UnixMillis;
 use crate::event_store::Outbox;
 use crate::machine::{Memory, Slowed, memory, slowed, temperature_c, usage};
-use crate::status::{Condition, Conditions, Part};
+use crate::status::{Condition, Conditions};
 
 /// How the daemon is doing as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -157,15 +157,15 @@ fn overall(parts: &Conditions, stuck: bool) -> Overall {
     }
 }
 
-impl Metrics {
+impl Dashboard {
     /// Health as of now. Reads a few files of `/proc` and `/sys`: not for a thread that must not
     /// wait.
     pub fn health(&self) -> Health {
         let sources = &self.sources;
         let parts = sources.status.conditions();
-        let stuck = (sources.stuck)();
+        let stuck = self.metrics.stuck.load().as_deref().cloned();
         let capture = sources.capture.stats();
-        let stats = self.recogniser.load();
+        let stats = self.recogniser();
         let event = |kind| stats.events.get(kind).copied().unwrap_or(0);
         let gallery = sources.gallery.current().report();
         let outbox = *sources.outbox.borrow();
@@ -185,55 +185,25 @@ impl Metrics {
                 rebuilds: capture.rebuilds,
             },
             recognition: RecognitionHealth {
-                faces: self.faces.load(Ordering::Relaxed),
+                faces: self.metrics.faces.load(Ordering::Relaxed),
                 looks: stats.looks,
                 probes: stats.probes,
                 identified: event("identified"),
                 unknown: event("unknown"),
-                inconclusive: stats.inconclusive.clone(),
-                latency: self.recent_decisions.percentiles(),
+                inconclusive: stats.inconclusive,
+                latency: self.metrics.recent_decisions.percentiles(),
                 subjects: gallery.subjects,
                 templates: gallery.templates,
             },
             queues: Queues {
                 frame: u64::from(sources.capture.slot().is_full()),
-                store: self.store_waiting(),
+                store: self.metrics.store_waiting(),
                 outbox: outbox.waiting,
             },
             outbox,
-            publish: self.recent_publishes.percentiles(),
+            publish: self.metrics.recent_publishes.percentiles(),
             machine: MachineHealth::read(),
         }
-    }
-}
-
-/// One line for the status that `systemctl status` shows.
-impl std::fmt::Display for Health {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let degraded: Vec<&str> = self
-            .parts
-            .iter()
-            .filter(|(_, condition)| matches!(condition, Condition::Degraded { .. }))
-            .map(|(part, _)| Part::name(*part))
-            .collect();
-        match (self.status, &self.stuck) {
-            (Overall::Dead, Some(stuck)) => write!(f, "stuck: {stuck}")?,
-            (Overall::Degraded, _) => write!(f, "degraded: {}", degraded.join(", "))?,
-            (Overall::Starting, _) => f.write_str("starting")?,
-            (Overall::Working | Overall::Dead, _) => f.write_str("working")?,
-        }
-        if let Some(fps) = self.camera.fps {
-            write!(f, "; {fps:.1} frames a second")?;
-        }
-        write!(
-            f,
-            "; {} subjects; {} identified, {} unknown",
-            self.recognition.subjects, self.recognition.identified, self.recognition.unknown
-        )?;
-        if self.outbox.waiting > 0 {
-            write!(f, "; {} events wait for the broker", self.outbox.waiting)?;
-        }
-        Ok(())
     }
 }
 
@@ -244,39 +214,38 @@ mod tests {
     use super::*;
     use crate::metrics::tests::{Started, started};
     use crate::recogniser::RecogniserStats;
+    use crate::status::Part;
 
     #[test]
     fn worst_part_decides_and_a_stuck_thread_above_all() {
-        let Started { metrics, status, stuck, .. } = started();
-        assert_eq!(metrics.health().status, Overall::Starting);
+        let Started { metrics, dashboard, status, .. } = started();
+        assert_eq!(dashboard.health().status, Overall::Starting);
         for part in Part::ALL {
             status.working(part);
         }
         status.off(Part::Broker);
-        assert_eq!(metrics.health().status, Overall::Working);
+        assert_eq!(dashboard.health().status, Overall::Working);
         status.degraded(Part::Camera, "unplugged");
-        let health = metrics.health();
-        assert_eq!(health.status, Overall::Degraded);
-        assert!(health.to_string().starts_with("degraded: camera;"), "{health}");
-        *stuck.lock().unwrap() = Some("recogniser".to_owned());
-        let health = metrics.health();
+        assert_eq!(dashboard.health().status, Overall::Degraded);
+        metrics.set_stuck(Some("recogniser".to_owned()));
+        let health = dashboard.health();
         assert_eq!((health.status, health.stuck.as_deref()), (Overall::Dead, Some("recogniser")));
     }
 
     #[test]
     fn json_has_the_documented_fields() {
-        let Started { metrics, status, clock, outbox, .. } = started();
+        let Started { metrics, dashboard, status, clock, outbox, recogniser, .. } = started();
         clock.advance(Duration::from_secs(61));
         status.degraded(Part::Camera, "unplugged");
         status.off(Part::Http);
         outbox.send_modify(|outbox| (outbox.newest, outbox.waiting) = (9, 3));
         metrics.observe_decision(Duration::from_millis(70));
-        metrics.set_recogniser(&RecogniserStats {
+        *recogniser.lock().unwrap() = RecogniserStats {
             events: BTreeMap::from([("identified", 2), ("unknown", 1)]),
             inconclusive: BTreeMap::from([("too_far", 4)]),
             ..RecogniserStats::default()
-        });
-        let mut health = serde_json::to_value(metrics.health()).unwrap();
+        };
+        let mut health = serde_json::to_value(dashboard.health()).unwrap();
         // What depends on the machine.
         let machine = health["machine"].take();
         let mut expected: serde_json::Value =
