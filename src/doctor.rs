@@ -126,6 +126,10 @@ fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Send
 
 /// Bytes as a person reads them.
 fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 1024.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }
+    let kib = bytes as f64 / 1024.0;
+    match kib {
+        ..1024.0 => format!("{kib:.0} KiB"),
+        ..1_048_576.0 => format!("{:.0} MiB", kib / 1024.0),
+        _ => format!("{:.1} GiB", kib / 1_048_576.0),
+    }
 }

@@ -94,10 +94,15 @@ fn report(output: &Output, findings: &[Finding]) -> Result<Answer> {
     let value = json!({ "problems": problems, "warnings": warnings, "findings": findings });
     output.result(&value, || {
         let mut lines: Vec<String> = findings.iter().map(|finding| text(output, finding)).collect();
-        lines.push(format!("{problems} problems, {warnings} warnings"));
+        lines.push(format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")));
         lines.join("\n")
     })?;
     Ok(if problems == 0 { Answer::Yes } else { Answer::No })
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn text(output: &Output, finding: &Finding) -> String {

@@ -6,6 +6,8 @@ mod doctor;
 mod enrol;
 mod eval;
 mod identify;
+mod journal;
+mod log;
 mod output;
 mod run;
 mod selftest;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
-use limen::config::{Config, ConfigError, Layers, LogFormat};
+use limen::config::{Config, ConfigError, Layers};
 use limen::gallery::{GalleryStore, NameError};
 use limen::install;
 use limen::models::{ModelError, ModelSet, Thresholds};
@@ -163,7 +165,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         (built, _) => built?,
     };
     let context = Context { config, output };
-    start_log(&context.config);
+    log::start(&context.config.log);
     match arguments.command {
         Command::Run(run) => run::run(context, &run),
         Command::Enrol(enrol) => enrol::enrol(&context, &enrol),
@@ -178,24 +180,6 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Config(config) => config::show(&context, &config),
         Command::Completions { .. } => unreachable!("handled above"),
     }
-}
-
-/// Log messages go to standard error; results go to standard output.
-fn start_log(config: &Config) {
-    use std::io::IsTerminal;
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(config.log.level.as_str()))
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .with_target(false);
-    let json = match config.log.format {
-        LogFormat::Auto => !terminal && std::env::var_os("JOURNAL_STREAM").is_some(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    // Fails only when a log was started before, which nothing here does.
-    let _ = if json { builder.json().try_init() } else { builder.without_time().try_init() };
 }
 
 impl Context {

@@ -125,19 +125,19 @@ fn is_limen(listen: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Layers;
     use crate::doctor::Level;
 
-    fn config(flags: &[(&'static str, String)]) -> Config {
-        let layers = flags.iter().fold(Layers::new(), |layers, (key, value)| layers.flag("test", key, value));
-        layers.file(Some(std::path::Path::new("/dev/null"))).build().unwrap()
+    fn with_broker(host: &str, port: Option<u16>) -> Config {
+        let mut config = Config::default();
+        config.mqtt.host = Some(host.to_owned());
+        config.mqtt.port = port.map(u32::from);
+        config
     }
 
     #[test]
     fn broker_is_asked_to_let_in_once_it_takes_connections() {
         let broker = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = broker.local_addr().unwrap().port().to_string();
-        let config = config(&[("mqtt.host", "127.0.0.1".into()), ("mqtt.port", port)]);
+        let config = with_broker("127.0.0.1", Some(broker.local_addr().unwrap().port()));
         assert_eq!(check_broker(&config, None).level, Level::Ok);
         let wrong = check_broker(&config, Some(&|_| Err("not authorised".to_owned())));
         assert!(wrong.level == Level::Problem && wrong.found.contains("not authorised"), "{wrong:?}");
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn name_that_cannot_exist_is_a_problem_of_the_name() {
-        let config = config(&[("mqtt.host", "broker.invalid".into())]);
+        let config = with_broker("broker.invalid", None);
         let finding = check_broker(&config, None);
         assert_eq!(finding.level, Level::Problem);
         assert!(finding.found.contains("broker.invalid"), "{finding:?}");
@@ -158,7 +158,8 @@ mod tests {
     fn port_of_somebody_else_is_a_problem_and_a_free_one_is_not() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();
-        let config = config(&[("http.listen", address.clone())]);
+        let mut config = Config::default();
+        config.http.listen = Some(address.clone());
         // It says something, but not what limen would say.
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = other.accept().unwrap();

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::{Dashboard, Stage};
+use crate::event_store::EventKind;
 use crate::machine::{temperature_c, usage};
 use crate::status::{Condition, Part};
 
@@ -85,8 +86,8 @@ metrics! {
             Ok(())
         };
     "limen_frames" (Counter, "fate")
-        "Frames of the camera: taken by the recogniser or waiting for it, overwritten by a newer one before that, or \
-         discarded as broken"
+        "Frames of the camera: taken by the recogniser, overwritten by a newer one before that, discarded as \
+         broken, or undecodable"
         = |board, mut to| {
             let (capture, recogniser) = (board.sources.capture.stats(), board.recogniser());
             let taken = capture.delivered.saturating_sub(capture.overwritten + recogniser.undecodable);
@@ -111,10 +112,10 @@ metrics! {
         "Events by kind"
         = |board, mut to| {
             let stats = board.recogniser();
-            for kind in EVENT_KINDS {
+            for kind in [EventKind::Identified, EventKind::Unknown, EventKind::Ended].map(EventKind::name) {
                 counter_of(&mut to, "kind", kind, stats.events.get(kind).copied().unwrap_or(0))?;
             }
-            Ok(())
+            counter_of(&mut to, "kind", EventKind::Ring.name(), board.metrics.rings.load(Ordering::Relaxed))
         };
     "limen_inconclusive_looks" (Counter, "reason")
         "Closer looks at a face that did not tell who it is, and why"
@@ -193,8 +194,6 @@ metrics! {
         "When the daemon started, seconds since 1970 by the clock of that moment"
         = |board, to| gauge(to, board.started_at.0 as f64 / 1e3);
 }
-
-const EVENT_KINDS: [&str; 3] = ["identified", "unknown", "ended"];
 
 fn counter(mut to: MetricEncoder<'_>, value: u64) -> fmt::Result {
     to.encode_counter::<NoLabelSet, u64, u64>(&value, None)
@@ -319,7 +318,7 @@ mod tests {
                         other => panic!("{other}"),
                     };
                     let fits = |suffix: &&str| bare == format!("{family}{suffix}");
-                    assert!(suffixes.iter().any(|suffix| fits(&suffix)), "{line} in {family}");
+                    assert!(suffixes.iter().any(|suffix| fits(suffix)), "{line} in {family}");
                     let value = value.parse().unwrap();
                     assert!(samples.insert((*name).to_owned(), value).is_none(), "{line} twice");
                 }
@@ -367,6 +366,7 @@ mod tests {
         metrics.http_answered(404);
         metrics.http_refused();
         metrics.set_faces(2);
+        metrics.rang();
         metrics.store_request_queued();
         metrics.store_request_queued();
         metrics.store_request_taken();
@@ -403,6 +403,7 @@ mod tests {
             ("limen_looks_total", 5.0),
             ("limen_events_total{kind=\"identified\"}", 3.0),
             ("limen_events_total{kind=\"unknown\"}", 0.0),
+            ("limen_events_total{kind=\"ring\"}", 1.0),
             ("limen_inconclusive_looks_total{reason=\"too_far\"}", 9.0),
             ("limen_part_working{part=\"camera\"}", 1.0),
             ("limen_part_working{part=\"broker\"}", 0.0),
@@ -412,5 +413,26 @@ mod tests {
         }
         assert!(!samples.contains_key("limen_part_working{part=\"http\"}"));
         assert!(samples["process_resident_memory_bytes"] > 1e6);
+    }
+
+    #[test]
+    fn reference_table_is_current() {
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operation.md");
+        const MARKS: [&str; 2] = ["cargo test --lib metrics` -->\n", "<!-- end of metrics -->"];
+        let mut table = "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
+        for metric in METRICS {
+            let kind = format!("{:?}", metric.kind).to_lowercase();
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            table +=
+                &format!("| `{}` | {kind} | {} | {} |\n", metric.sample(), labels.join(", "), metric.help);
+        }
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        let start = page.find(MARKS[0]).unwrap() + MARKS[0].len();
+        let end = page.find(MARKS[1]).unwrap();
+        if std::env::var_os("LIMEN_WRITE_DOCS").is_some() {
+            std::fs::write(PAGE, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
+        } else {
+            assert!(page[start..end] == table, "docs/operation.md is not current: run `make docs`");
+        }
     }
 }
