@@ -233,7 +233,8 @@ settings! {
     log: Log {
         /// The least urgent messages written: `error`, `warn`, `info`, `debug` or `trace`.
         level: LogLevel = LogLevel::Info;
-        /// `text`, `json` (a line each), or `auto`: text on a terminal, JSON elsewhere.
+        /// `text`, `json` (a line each), or `auto`: the journal's own fields as a systemd service,
+        /// text elsewhere.
         format: LogFormat = LogFormat::Auto;
     }
 }

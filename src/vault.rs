@@ -86,6 +86,8 @@ pub enum KeyPurpose {
     Database,
     /// The database of the events.
     Events,
+    /// Signatures of addresses under which pictures can be fetched for a short time.
+    Links,
 }
 
 impl KeyPurpose {
@@ -94,6 +96,7 @@ impl KeyPurpose {
         match self {
             Self::Database => b"limen/1/database",
             Self::Events => b"limen/1/events",
+            Self::Links => b"limen/1/links",
         }
     }
 }
@@ -418,9 +421,14 @@ mod tests {
     fn subkeys_follow_rfc_5869() {
         // Reference made with OpenSSL: HKDF, SHA256, no salt, key of 32 times 0x0b, this info.
         let key = RootKey::from_bytes([0x0b; 32]);
-        let mut hex = String::new();
-        push_hex(&mut hex, key.subkey(KeyPurpose::Database).as_bytes());
-        assert_eq!(hex, "e4daa75d1fcfecec894bc47b31b31bc1166ff7b6174ae64c657c2866fa2e8895");
+        for (purpose, expected) in [
+            (KeyPurpose::Database, "e4daa75d1fcfecec894bc47b31b31bc1166ff7b6174ae64c657c2866fa2e8895"),
+            (KeyPurpose::Links, "dab06b92c58c5409b3ed8d9fafe9a3c6d5dac0b9216f2892067d9551ad351fb1"),
+        ] {
+            let mut hex = String::new();
+            push_hex(&mut hex, key.subkey(purpose).as_bytes());
+            assert_eq!(hex, expected, "{purpose:?}");
+        }
     }
 
     #[test]

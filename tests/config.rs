@@ -228,6 +228,19 @@ fn contradicting_settings_are_refused_and_their_neighbours_are_not() {
             "camera.format = \"yuyv\"\ncamera.width = 642",
             "make it even",
         ),
+        ("http.listen = \"localhost:8480\"", "http.listen = \"[::1]:8480\"", "no address and port"),
+        ("http.listen = \"127.0.0.1\"", "http.listen = \"127.0.0.1:80\"", "no address and port"),
+        (
+            "http.public_url = \"door.local:8480\"",
+            "http.public_url = \"http://door.local:8480/\"",
+            "could reach this device by",
+        ),
+        (
+            "http.public_url = \"https://door/?a\"",
+            "http.public_url = \"https://door/limen\"",
+            "could reach this device by",
+        ),
+        ("http.public_url = \"http:///\"", "http.public_url = \"http://door\"", "could reach this device by"),
     ] {
         let message = refusal(refused);
         assert!(message.contains(reason), "{reason} is missing in: {message}");

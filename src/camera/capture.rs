@@ -96,6 +96,11 @@ impl LatestSlot {
         self.changed.notify_all();
     }
 
+    /// Whether a frame waits to be taken.
+    pub fn is_full(&self) -> bool {
+        self.lock().frame.is_some()
+    }
+
     /// Frames that were overwritten before anybody took them.
     pub fn overwritten(&self) -> u64 {
         self.lock().overwritten

@@ -2,9 +2,12 @@
 
 mod bench;
 mod config;
+mod doctor;
 mod enrol;
 mod eval;
 mod identify;
+mod journal;
+mod log;
 mod output;
 mod run;
 mod selftest;
@@ -18,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
-use limen::config::{Config, ConfigError, Layers, LogFormat};
+use limen::config::{Config, ConfigError, Layers};
 use limen::event_store::EventStore;
 use limen::gallery::{GalleryStore, NameError};
 use limen::install;
@@ -74,6 +77,16 @@ Example: limen selftest && limen run
 
 It needs neither a camera nor anybody enrolled, and takes less than a second.")]
     Selftest,
+    /// Look for everything that could keep this installation from working, and say what to do
+    #[command(after_help = "\
+Examples:
+  limen doctor                            everything, in words
+  sudo -u limen limen doctor              as the account of the service
+  limen doctor --json | jq '.findings[] | select(.level != \"ok\")'
+
+It changes nothing, may run beside the service, and takes some seconds. Exit code 3: there are
+problems.")]
+    Doctor,
     /// List the cameras that could be used
     #[command(after_help = "\
 Example: limen cameras
@@ -149,8 +162,12 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
     if let Command::Run(run) = &arguments.command {
         layers = run.settings(layers);
     }
-    let context = Context { config: layers.build()?, output };
-    start_log(&context.config);
+    let config = match (layers.build(), &arguments.command) {
+        (Err(error), Command::Doctor) => return doctor::without_configuration(&output, &error),
+        (built, _) => built?,
+    };
+    let context = Context { config, output };
+    log::start(&context.config.log);
     match arguments.command {
         Command::Run(run) => run::run(context, &run),
         Command::Enrol(enrol) => enrol::enrol(&context, &enrol),
@@ -160,28 +177,11 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),
+        Command::Doctor => doctor::doctor(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),
         Command::Completions { .. } => unreachable!("handled above"),
     }
-}
-
-/// Log messages go to standard error; results go to standard output.
-fn start_log(config: &Config) {
-    use std::io::IsTerminal;
-    let terminal = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(config.log.level.as_str()))
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .with_target(false);
-    let json = match config.log.format {
-        LogFormat::Auto => !terminal && std::env::var_os("JOURNAL_STREAM").is_some(),
-        LogFormat::Text => false,
-        LogFormat::Json => true,
-    };
-    // Fails only when a log was started before, which nothing here does.
-    let _ = if json { builder.json().try_init() } else { builder.without_time().try_init() };
 }
 
 impl Context {

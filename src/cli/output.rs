@@ -81,6 +81,7 @@ impl Output {
 /// Colours of results.
 #[derive(Clone, Copy)]
 pub(crate) enum Colour {
+    Red = 31,
     Green = 32,
     Yellow = 33,
     Grey = 90,

@@ -59,6 +59,7 @@ impl Config {
         self.check_quality(&mut found);
         self.check_identification(&mut found);
         self.check_tracking(&mut found);
+        self.check_http(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
     }
 
@@ -148,6 +149,27 @@ impl Config {
                     "{} is shorter than the {look_ms:.0} ms between two looks at {}: {effect}",
                     self.stated("tracking", key),
                     self.stated("tracking", "settled_look_hz")
+                ));
+            }
+        }
+    }
+
+    fn check_http(&self, found: &mut Vec<String>) {
+        if let Some(listen) = &self.http.listen
+            && listen.parse::<std::net::SocketAddr>().is_err()
+        {
+            found.push(format!(
+                "{} is no address and port: write it like 127.0.0.1:8480, or [::]:8480 for the whole network",
+                self.stated("http", "listen")
+            ));
+        }
+        if let Some(url) = &self.http.public_url {
+            let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).unwrap_or("");
+            let plain = url.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\?#@".contains(&byte));
+            if !plain || host.trim_end_matches('/').is_empty() {
+                found.push(format!(
+                    "{} is no address that others could reach this device by: write it like http://door.local:8480",
+                    self.stated("http", "public_url")
                 ));
             }
         }

@@ -1,0 +1,352 @@
+//! The server as others meet it: over a real connection, byte by byte.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::links::tests::signer;
+use super::{LIFETIME_S, Limits, Parts, SnapshotShelf, run, serve_within};
+use crate::clock::{Clock, SimulatedClock};
+use crate::event_store::{EventId, StoreRefusal};
+use crate::metrics::tests::{Started, started};
+use crate::status::{Condition, Part};
+
+/// Shorter than a request that is sent bit by bit, longer than any other takes on a busy machine.
+const LIMITS: Limits = Limits {
+    connections: 4,
+    headers_within: Duration::from_millis(400),
+    connection_within: Duration::from_secs(20),
+};
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const PICTURED: u8 = 1;
+const UNPICTURED: u8 = 2;
+const UNREADABLE: u8 = 3;
+
+/// A server on a free port, ended when dropped.
+struct Server {
+    started: Started,
+    address: SocketAddr,
+    parts: Arc<Parts>,
+    cancel: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn parts(started: &Started) -> Parts {
+    let clock: Arc<SimulatedClock> = started.clock.clone();
+    Parts {
+        dashboard: started.dashboard.clone(),
+        metrics: started.metrics.clone(),
+        status: started.status.clone(),
+        crops: Box::new(|event| {
+            let answer = match event.as_bytes()[0] {
+                PICTURED => Ok(Some(vec![0xFF, 0xD8, 0xFF, 0xD9])),
+                UNREADABLE => Err(StoreRefusal::Failed("the disk is gone".to_owned())),
+                _ => Ok(None),
+            };
+            Box::pin(std::future::ready(answer))
+        }),
+        links: Arc::new(signer(1, Some("http://door.local:8480"))),
+        shelf: Arc::new(SnapshotShelf::new(clock.clone())),
+        clock,
+    }
+}
+
+fn in_runtime(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(task);
+    })
+}
+
+impl Server {
+    fn start() -> Self {
+        let started = started();
+        let parts = Arc::new(parts(&started));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (address, cancel) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let thread = in_runtime({
+            let (parts, cancel) = (parts.clone(), cancel.clone());
+            async move { serve_within(LIMITS, TcpListener::from_std(listener).unwrap(), parts, cancel).await }
+        });
+        Self { started, address, parts, cancel, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends these bytes, and reads until the server closes the connection.
+    fn send(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        // The server may refuse the rest of a request before it was sent.
+        let _ = stream.write_all(bytes);
+        Answer::read(stream)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: door\r\n\r\n").as_bytes())
+    }
+
+    fn image(&self, event: u8) -> String {
+        self.parts.links.image_path(EventId::from_bytes([event; 16]), self.started.clock.wall())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        // A server that closes with unread bytes resets the connection; what came before counts.
+        let _ = stream.read_to_end(&mut bytes);
+        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+            return Self { status: 0, head: String::new(), body: bytes };
+        };
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head, body: bytes.split_off(end + 4) }
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+#[test]
+fn metrics_come_with_their_media_type() {
+    let server = Server::start();
+    let answer = server.get("/metrics");
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.head.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{}",
+        answer.head
+    );
+    assert!(answer.text().ends_with("# EOF\n"));
+    // The first answer was counted when the second was asked for.
+    let second = server.get("/metrics");
+    assert!(second.text().contains("limen_http_requests_total{status=\"ok\"} 1\n"), "{}", second.text());
+}
+
+#[test]
+fn health_is_alive_while_degraded_and_503_when_dead() {
+    let server = Server::start();
+    server.started.status.degraded(Part::Camera, "unplugged");
+    let answer = server.get("/health");
+    let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &health["status"]), (200, &"degraded".into()));
+    assert_eq!(health["parts"]["camera"]["reason"], "unplugged");
+    server.started.metrics.set_stuck(Some("recogniser".to_owned()));
+    let answer = server.get("/health");
+    let health: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &health["status"]), (503, &"dead".into()));
+}
+
+#[test]
+fn every_answer_stays_out_of_caches_frames_and_referrers() {
+    let server = Server::start();
+    let image = server.image(PICTURED);
+    for path in ["/metrics", "/health", &image, "/nothing", "/image/x"] {
+        let head = server.get(path).head;
+        for header in [
+            "cache-control: no-store",
+            "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+            "cross-origin-resource-policy: same-origin",
+            "connection: close",
+        ] {
+            assert!(head.contains(header), "{path}: {header} is not in {head}");
+        }
+    }
+}
+
+#[test]
+fn signed_picture_is_given_out_until_it_expires() {
+    let server = Server::start();
+    let path = server.image(PICTURED);
+    let answer = server.get(&path);
+    assert_eq!((answer.status, &answer.body[..]), (200, &[0xFF, 0xD8, 0xFF, 0xD9][..]));
+    assert!(answer.head.contains("content-type: image/jpeg"), "{}", answer.head);
+    server.started.clock.advance(Duration::from_secs(LIFETIME_S.unsigned_abs()));
+    let answer = server.get(&path);
+    assert_eq!(answer.status, 410);
+    assert!(answer.text().contains("five minutes"), "{}", answer.text());
+}
+
+#[test]
+fn picture_without_a_right_signature_is_refused_before_anything_is_looked_up() {
+    let server = Server::start();
+    let path = server.image(PICTURED);
+    let (address, query) = path.split_once('?').unwrap();
+    let other = server.image(UNPICTURED);
+    let (other, _) = other.split_once('?').unwrap();
+    let last = path.chars().last().unwrap();
+    let tampered = format!("{}{}", &path[..path.len() - 1], if last == '0' { '1' } else { '0' });
+    for forged in [
+        address.to_owned(),
+        format!("{address}?expires=1"),
+        format!("{address}?signature=00&expires=9999999999"),
+        format!("{other}?{query}"),
+        format!("{address}?{}", query.replace("expires=1", "expires=2")),
+        format!("{address}?expires=99999999999999999999&signature={}", "0".repeat(64)),
+        format!("/image/..%2f..%2fetc%2fpasswd?{query}"),
+        format!("/image/%ff?{query}"),
+        tampered,
+    ] {
+        let answer = server.get(&forged);
+        // An address that is no text at all is refused by the router.
+        assert!(
+            answer.status == 403 || (forged.contains("%ff") && answer.status == 400),
+            "{forged}: {}",
+            answer.status
+        );
+    }
+}
+
+#[test]
+fn picture_that_is_not_there_or_not_readable_says_so() {
+    let server = Server::start();
+    let missing = server.get(&server.image(UNPICTURED));
+    assert_eq!(missing.status, 404);
+    assert!(missing.text().contains("events.keep_crops"), "{}", missing.text());
+    let unreadable = server.get(&server.image(UNREADABLE));
+    assert_eq!(unreadable.status, 500);
+    // What the system said goes to the log and not to whoever asks.
+    assert!(!unreadable.text().contains("disk"), "{}", unreadable.text());
+}
+
+#[test]
+fn snapshot_is_served_under_its_own_address_only() {
+    let server = Server::start();
+    let id = server.parts.shelf.put(vec![0xFF, 0xD8, 7]).unwrap();
+    let answer = server.get(&format!("/snapshot/{id}"));
+    assert_eq!((answer.status, &answer.body[..]), (200, &[0xFF, 0xD8, 7][..]));
+    assert_eq!(server.get(&format!("/snapshot/{}", "0".repeat(32))).status, 404);
+    assert_eq!(server.get("/snapshot/").status, 404);
+}
+
+#[test]
+fn unknown_places_methods_and_bodies_are_refused_in_words() {
+    let server = Server::start();
+    let unknown = server.get("/admin");
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.text().contains("/metrics"), "{}", unknown.text());
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let answer = server.send(format!("{method} /health HTTP/1.1\r\nHost: door\r\n\r\n").as_bytes());
+        assert_eq!(answer.status, 405, "{method}");
+        assert!(answer.head.contains("allow: get"), "{}", answer.head);
+    }
+    for body in ["Content-Length: 99999999999", "Transfer-Encoding: chunked"] {
+        let request = format!("POST /health HTTP/1.1\r\nHost: door\r\n{body}\r\n\r\nxx");
+        assert_eq!(server.send(request.as_bytes()).status, 413, "{body}");
+    }
+    let head = server.send(b"HEAD /health HTTP/1.1\r\nHost: door\r\n\r\n");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+}
+
+#[test]
+fn what_is_no_request_ends_the_connection_and_nothing_else() {
+    let server = Server::start();
+    let huge = format!("GET /health HTTP/1.1\r\nHost: door\r\nX: {}\r\n\r\n", "a".repeat(200 << 10));
+    let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "X: 1\r\n".repeat(1000));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: door\r\n\r\n", "a".repeat(100 << 10));
+    let both = "GET /health HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx";
+    for (what, bytes) in [
+        ("a huge header", huge.as_bytes()),
+        ("many headers", many.as_bytes()),
+        ("a long address", long.as_bytes()),
+        ("two lengths", both.as_bytes()),
+        ("TLS", &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03]),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("zeros", &[0; 4096]),
+        ("an end", b""),
+    ] {
+        let mut stream = server.connect();
+        let _ = stream.write_all(bytes);
+        // Half of these are no whole request: say that nothing follows.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let answer = Answer::read(stream);
+        let refused = answer.status == 0 || (400..500).contains(&answer.status);
+        assert!(refused, "{what}: {} {}", answer.status, answer.head);
+        assert_eq!(server.get("/health").status, 200, "after {what}");
+    }
+}
+
+#[test]
+fn request_that_is_not_finished_in_time_is_cut_off() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    stream.write_all(b"GET /health HT").unwrap();
+    // Nothing follows; this returns because the server closes.
+    let answer = Answer::read(stream);
+    assert!(answer.status == 0 || answer.status == 408, "{}", answer.status);
+}
+
+#[test]
+fn one_connection_too_many_is_told_to_come_again_and_the_places_come_back() {
+    let server = Server::start();
+    let mut held: Vec<TcpStream> = (0..LIMITS.connections).map(|_| server.connect()).collect();
+    // Each has its place once the server has seen its bytes, which it takes in order.
+    held.iter_mut().for_each(|stream| stream.write_all(b"GET").unwrap());
+    let answer = Answer::read(server.connect());
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.text(), "too many connections are open\n");
+    // The held ones are cut off for their slowness.
+    held.into_iter().for_each(|stream| drop(Answer::read(stream)));
+    let text = server.get("/metrics");
+    assert!(text.text().contains("limen_http_refused_connections_total 1\n"), "{}", text.text());
+}
+
+#[test]
+fn port_in_use_is_degraded_and_taken_when_it_is_free() {
+    let started = started();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, cancel) = (other.local_addr().unwrap(), CancellationToken::new());
+    let (status, mut changes) = (started.status.clone(), started.status.changes());
+    let server = in_runtime(run(address, parts(&started), cancel.clone()));
+    let mut next = |wanted: fn(&Condition) -> bool| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, async {
+                while !wanted(&status.condition(Part::Http)) {
+                    changes.changed().await.unwrap();
+                }
+            })
+            .await
+            .unwrap();
+        });
+        status.condition(Part::Http)
+    };
+    let Condition::Degraded { reason, .. } = next(|http| matches!(http, Condition::Degraded { .. })) else {
+        panic!("it was degraded just now")
+    };
+    assert!(reason.contains(&address.to_string()) && reason.contains("http.listen"), "{reason}");
+    drop(other);
+    next(|http| matches!(http, Condition::Working { .. }));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: door\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(stream).status, 200);
+    cancel.cancel();
+    server.join().unwrap();
+}
