@@ -42,6 +42,7 @@ pub mod landmarks;
 pub mod litert;
 pub mod live;
 pub mod models;
+pub mod mqtt;
 pub mod picture;
 pub mod quality;
 pub mod recognise;
