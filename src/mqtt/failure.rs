@@ -24,8 +24,7 @@ impl fmt::Display for LinkFailure {
     }
 }
 
-const LOGIN: &str =
-    "the broker refuses this user name and password: look at mqtt.credentials_file, and at the broker's users";
+const LOGIN: &str = "the broker refuses this user name and password: look at mqtt.credentials_file, and at the broker's users";
 const OVERSIZED: &str = "the broker sent a message larger than 64 KiB: somebody publishes or has retained it on a \
                          topic of this device";
 
@@ -50,9 +49,9 @@ impl LinkFailure {
                 Self::new(dismissal(*reason_code, reason_string.as_deref()))
             }
             E::MqttState(S::IncomingPacketTooLarge { .. }) => Self::oversized(),
-            E::MqttState(S::Deserialization(
-                rumqttc::v5::mqttbytes::Error::PayloadSizeLimitExceeded { .. },
-            )) => Self::oversized(),
+            E::MqttState(S::Deserialization(rumqttc::v5::mqttbytes::Error::PayloadSizeLimitExceeded {
+                ..
+            })) => Self::oversized(),
             other => Self::from_chain(other),
         }
     }
@@ -61,7 +60,9 @@ impl LinkFailure {
         use rumqttc::{ConnectReturnCode as Code, ConnectionError as E, StateError as S};
         match error {
             E::ConnectionRefused(Code::BadUserNamePassword | Code::NotAuthorized) => Self::new(LOGIN),
-            E::ConnectionRefused(Code::RefusedProtocolVersion) => Self::new(refusal(Code5::RefusedProtocolVersion)),
+            E::ConnectionRefused(Code::RefusedProtocolVersion) => {
+                Self::new(refusal(Code5::RefusedProtocolVersion))
+            }
             E::ConnectionRefused(code) => Self::new(format!("the broker refuses the connection: {code:?}")),
             E::NetworkTimeout | E::FlushTimeout => Self::silent(),
             E::NotConnAck(_) => Self::new(NO_BROKER),
@@ -103,7 +104,9 @@ const CLOSED: &str = "the broker closed the connection: it was stopped, or it re
 
 fn refusal(code: Code5) -> String {
     match code {
-        Code5::BadUserNamePassword | Code5::NotAuthorized | Code5::BadAuthenticationMethod => LOGIN.to_owned(),
+        Code5::BadUserNamePassword | Code5::NotAuthorized | Code5::BadAuthenticationMethod => {
+            LOGIN.to_owned()
+        }
         Code5::RefusedProtocolVersion | Code5::UnsupportedProtocolVersion => {
             "the broker does not speak this version of MQTT: set mqtt.protocol to the other one".to_owned()
         }
@@ -111,9 +114,10 @@ fn refusal(code: Code5) -> String {
             "the broker refuses the name of this client: set mqtt.client_id to one it takes".to_owned()
         }
         Code5::Banned => "the broker has banned this client: its administrator can tell why".to_owned(),
-        Code5::ServerBusy | Code5::ServerUnavailable | Code5::ServiceUnavailable | Code5::ConnectionRateExceeded => {
-            "the broker is busy".to_owned()
-        }
+        Code5::ServerBusy
+        | Code5::ServerUnavailable
+        | Code5::ServiceUnavailable
+        | Code5::ConnectionRateExceeded => "the broker is busy".to_owned(),
         other => format!("the broker refuses the connection: {other:?}"),
     }
 }

@@ -5,11 +5,18 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::clock::Monotonic;
+
 /// What a message of QoS 1 was, for when the broker acknowledges it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// An event by its sequence number.
-    Event { sequence: u64, expired: bool },
+    Event {
+        sequence: u64,
+        expired: bool,
+        /// Where that can be told by the monotonic clock.
+        captured: Option<Monotonic>,
+    },
     /// The retained `offline` of an orderly end.
     Goodbye,
     /// Anything else.
@@ -64,7 +71,7 @@ mod tests {
     use super::*;
 
     fn event(sequence: u64) -> Token {
-        Token::Event { sequence, expired: false }
+        Token::Event { sequence, expired: false, captured: None }
     }
 
     #[test]

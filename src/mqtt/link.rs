@@ -182,13 +182,12 @@ impl Link {
         let poll = tokio::spawn(poll(events, reports, keep_alive, beat));
         Self { client, control, received, poll }
     }
+}
 
-    /// The next report. The poll task reports its own end, unless it panicked over what the broker
-    /// sent.
-    pub(super) async fn report(&mut self) -> LinkEvent {
-        let ended = || LinkEvent::Lost(LinkFailure::new("the client stopped on something the broker sent"));
-        self.control.recv().await.unwrap_or_else(ended)
-    }
+/// The next report. The poll task reports its own end, unless it panicked over what the broker sent.
+pub(super) async fn report(control: &mut Receiver<LinkEvent>) -> LinkEvent {
+    let ended = || LinkEvent::Lost(LinkFailure::new("the client stopped on something the broker sent"));
+    control.recv().await.unwrap_or_else(ended)
 }
 
 struct Reports {
@@ -202,12 +201,18 @@ impl Reports {
     async fn pass_on(&self, event: LinkEvent) -> bool {
         match event {
             LinkEvent::Received(message) => {
+                self.stats.received.add(1);
                 if self.received.try_send(message).is_err() {
                     self.stats.overflowed.add(1);
                 }
                 true
             }
-            event => self.control.send(event).await.is_ok(),
+            event => {
+                if matches!(event, LinkEvent::Sent(_)) {
+                    self.stats.sent.add(1);
+                }
+                self.control.send(event).await.is_ok()
+            }
         }
     }
 }

@@ -50,7 +50,11 @@ pub(super) fn read_public(path: &Path, setting: &'static str) -> Result<Zeroizin
 
 /// Opens a regular file, whatever lies there: neither a pipe nor a device holds the program up.
 fn open(path: &Path, setting: &'static str) -> Result<(File, u32), SecretError> {
-    let io = |error: rustix::io::Errno| SecretError::Io { path: path.into(), source: error.into(), remedy: setting };
+    let io = |error: rustix::io::Errno| SecretError::Io {
+        path: path.into(),
+        source: error.into(),
+        remedy: setting,
+    };
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io)?;
     let stat = rustix::fs::fstat(&file).map_err(io)?;

@@ -73,6 +73,10 @@ pub struct MqttStats {
     pub connects: Counter,
     /// Connections that failed or were lost.
     pub failures: Counter,
+    /// Messages handed to the broker.
+    pub sent: Counter,
+    /// Messages taken from the broker.
+    pub received: Counter,
     /// Events the broker acknowledged while they were fresh.
     pub acknowledged: Counter,
     /// Events the broker acknowledged on the late topic.

@@ -22,7 +22,9 @@ pub(super) enum TlsError {
     File(#[from] SecretError),
     #[error("{} holds no {what} in PEM form; {remedy}", path.display())]
     Pem { path: PathBuf, what: &'static str, remedy: &'static str },
-    #[error("this system has no certificate authorities; install them (package ca-certificates), or set mqtt.ca_file")]
+    #[error(
+        "this system has no certificate authorities; install them (package ca-certificates), or set mqtt.ca_file"
+    )]
     NoAuthorities,
     #[error(
         "the client certificate in {} and the key in {} do not go together: {source}; give a certificate and the \

@@ -49,7 +49,8 @@ pub(super) async fn next(events: &mut EventLoop) -> Result<Option<LinkEvent>, Li
             Some(LinkEvent::Connected { window: WINDOW, packet_bytes: OUTGOING_BYTES })
         }
         Event::Incoming(Packet::SubAck(answer)) => {
-            let granted = answer.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
+            let granted =
+                answer.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
             Some(LinkEvent::Subscribed(granted))
         }
         Event::Incoming(Packet::PubAck(answer)) => Some(LinkEvent::Acknowledged(answer.pkid, None)),

@@ -73,7 +73,8 @@ pub(super) async fn next(events: &mut EventLoop) -> Result<Option<LinkEvent>, Li
             })
         }
         Event::Incoming(Packet::SubAck(answer)) => {
-            let granted = answer.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
+            let granted =
+                answer.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
             Some(LinkEvent::Subscribed(granted))
         }
         Event::Incoming(Packet::PubAck(answer)) => {
