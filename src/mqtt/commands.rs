@@ -112,7 +112,7 @@ pub(super) fn parse(name: &str, payload: &[u8]) -> Result<Order, Refusal> {
         let error = format!("a command has at most {COMMAND_BYTES} bytes; this one has {}", payload.len());
         return refuse(None, CommandOutcome::TooLarge, error);
     }
-    let transaction = serde_json::from_slice::<Envelope>(payload).ok().map(|envelope| envelope.transaction);
+    let transaction = read::<Envelope>(payload).ok().map(|envelope| envelope.transaction);
     let transaction = transaction.filter(|transaction| is_transaction(transaction));
     let read = match name {
         "face_unlock" => read::<Switch>(payload).map(|c| (c.transaction, Command::FaceUnlock(c.on))),

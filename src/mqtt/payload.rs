@@ -228,9 +228,9 @@ pub(super) mod tests {
         assert_eq!(message["event_type"], "identified");
         assert_eq!(message["name"], "Ada");
         assert_eq!(message["subject"], "01".repeat(16));
-        assert_eq!(message["captured_at"], "2026-11-23T05:25:06.000Z");
-        assert_eq!(message["published_at"], "2026-11-23T05:25:06.055Z");
-        assert_eq!(message["expires_at"], "2026-11-23T05:25:16.000Z");
+        assert_eq!(message["captured_at"], "2026-11-23T04:05:06.000Z");
+        assert_eq!(message["published_at"], "2026-11-23T04:05:06.055Z");
+        assert_eq!(message["expires_at"], "2026-11-23T04:05:16.000Z");
         assert_eq!((&message["score"], &message["latency_ms"]), (&json!(0.7), &json!(41.3)));
         assert!(message.get("margin").is_none() && message.get("reasons").is_none());
     }
