@@ -52,6 +52,7 @@ pub mod live;
 pub mod machine;
 pub mod metrics;
 pub mod models;
+pub mod mqtt;
 pub mod picture;
 pub mod quality;
 pub mod reason;

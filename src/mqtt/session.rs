@@ -1,0 +1,487 @@
+//! One connection from its first packet to its last: the task `mqtt-publish` while it is connected.
+
+mod inbound;
+mod states;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::pin::Pin;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::discovery::Announced;
+use super::failure::LinkFailure;
+use super::inflight::{InFlight, Token};
+use super::link::{Client, Link, LinkEvent, LinkOptions, Message, Received, report};
+use super::memory::{Memory, Told};
+use super::orders::{Answer, Orders};
+use super::outgoing::Outgoing;
+use super::payload::{self, Saying};
+use super::topics::Topics;
+use super::{MqttParts, beats, secrets, tls};
+use crate::event_store::{Age, EventKind, RecordedEvent, StoreRefusal};
+use crate::gallery::SubjectId;
+use crate::live::Live;
+use crate::status::Part;
+use crate::vault::credentials_directory;
+
+/// Events asked of the store at a time.
+const BATCH: usize = 64;
+/// How long the last words may take.
+const GOODBYE: std::time::Duration = std::time::Duration::from_millis(500);
+/// After a message that was too large nothing is subscribed for this long.
+const DEAF: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How a connection ended.
+pub(super) enum End {
+    /// As wanted.
+    Stopped,
+    /// It broke, or could not be made.
+    Lost(LinkFailure),
+    /// The store is gone.
+    StoreEnded,
+}
+
+type Fetch = Pin<Box<dyn Future<Output = Result<Vec<RecordedEvent>, StoreRefusal>> + Send>>;
+
+/// What the task was woken by.
+enum Wake {
+    Stop,
+    Link(LinkEvent),
+    Received(Received),
+    Fetched(Result<Vec<RecordedEvent>, StoreRefusal>),
+    Answer(Answer),
+    Live(Result<Live, RecvError>),
+    Outbox,
+    FaceUnlock,
+    Gallery,
+    Status,
+    Beat,
+    StoreEnded,
+}
+
+/// Where an orderly end stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Waiting events get out until then.
+    Flushing(Instant),
+    /// `offline` is on its way.
+    Goodbye(Instant),
+    /// The connection is being closed.
+    Closing(Instant),
+}
+
+struct Session<'s> {
+    parts: &'s MqttParts,
+    memory: &'s mut Memory,
+    client: &'s Client,
+    topics: Topics,
+    flight: InFlight,
+    outgoing: Outgoing,
+    orders: Orders,
+    /// Taken from the store and not sent yet, in order.
+    ready: VecDeque<RecordedEvent>,
+    /// Sequence number of the last event taken from the store.
+    cursor: u64,
+    /// The store has, or may have, more.
+    more: bool,
+    /// The broker refused an event: all begins again from the first unacknowledged one then.
+    refused_until: Option<Instant>,
+    /// What Home Assistant has been told of before, once that is known.
+    announced: Announced,
+    announced_text: Option<String>,
+    announce_at: Option<Instant>,
+    say_again_at: Option<Instant>,
+    health_at: Instant,
+    health_earliest: Instant,
+    /// Whose last visit is to be said.
+    seen: BTreeSet<SubjectId>,
+    last_face_is_due: bool,
+    /// Subscriptions that were put off.
+    subscribe_at: Option<Instant>,
+    leaving: Leaving,
+}
+
+/// Connects, and stays until the connection breaks or the program ends.
+pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &CancellationToken) -> End {
+    let topics = Topics::new(
+        &parts.settings.prefix,
+        &parts.settings.device.id,
+        parts.settings.discovery_prefix.as_deref(),
+    );
+    let options = match options(parts, &topics).await {
+        Ok(options) => options,
+        Err(failure) => return End::Lost(failure),
+    };
+    let mut link = Link::open(options, parts.stats.clone(), parts.hooks.poll_beat.clone());
+    let mut beats = beats();
+    let (window, packet_bytes) = loop {
+        tokio::select! {
+            () = cancel.cancelled() => return End::Stopped,
+            event = report(&mut link.control) => match event {
+                LinkEvent::Connected { window, packet_bytes } => break (window, packet_bytes),
+                LinkEvent::Lost(failure) => return End::Lost(failure),
+                _ => {}
+            },
+            live = memory.live.recv() => drop(memory.hear(live, &parts.stats)),
+            _ = beats.tick() => (parts.hooks.publish_beat)(),
+        }
+    };
+    parts.stats.connects.add(1);
+    let now = Instant::now();
+    let mut session = Session {
+        parts,
+        memory,
+        client: &link.client,
+        topics,
+        flight: InFlight::new(window.into()),
+        outgoing: Outgoing::new(packet_bytes),
+        orders: Orders::default(),
+        ready: VecDeque::new(),
+        cursor: 0,
+        more: true,
+        refused_until: None,
+        announced: Announced::new(),
+        announced_text: None,
+        announce_at: None,
+        say_again_at: None,
+        health_at: now,
+        health_earliest: now,
+        seen: BTreeSet::new(),
+        last_face_is_due: false,
+        subscribe_at: None,
+        leaving: Leaving::No,
+    };
+    session.greet(now);
+
+    let mut outbox = parts.store.outbox();
+    let mut face_unlock = parts.store.face_unlock();
+    let mut gallery = parts.store.gallery_changes();
+    let mut status = parts.status.changes();
+    outbox.borrow_and_update();
+    let mut fetch: Option<Fetch> = None;
+    loop {
+        if let Some(end) = session.timers(Instant::now()) {
+            return end;
+        }
+        session.pump(fetch.is_some());
+        if fetch.is_none() && session.wants_events() {
+            let (store, cursor) = (parts.store.clone(), session.cursor);
+            session.more = false;
+            fetch = Some(Box::pin(async move { store.waiting(cursor, BATCH).await }));
+        }
+        (parts.hooks.publish_beat)();
+        let changed = |result: Result<(), _>, wake| if result.is_ok() { wake } else { Wake::StoreEnded };
+        let wake = tokio::select! {
+            biased;
+            event = report(&mut link.control) => Wake::Link(event),
+            () = cancel.cancelled(), if session.leaving == Leaving::No => Wake::Stop,
+            fetched = fetched(&mut fetch) => Wake::Fetched(fetched),
+            result = outbox.changed() => changed(result, Wake::Outbox),
+            answer = session.orders.next() => Wake::Answer(answer),
+            Some(message) = link.received.recv() => Wake::Received(message),
+            live = session.memory.live.recv() => Wake::Live(live),
+            result = face_unlock.changed() => changed(result, Wake::FaceUnlock),
+            result = gallery.changed() => changed(result, Wake::Gallery),
+            Ok(()) = status.changed() => Wake::Status,
+            _ = beats.tick() => Wake::Beat,
+        };
+        if let Some(end) = session.handle(wake) {
+            return end;
+        }
+    }
+}
+
+async fn fetched(fetch: &mut Option<Fetch>) -> Result<Vec<RecordedEvent>, StoreRefusal> {
+    match fetch {
+        Some(running) => {
+            let result = running.await;
+            *fetch = None;
+            result
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads what the connection needs from the disk.
+async fn options(parts: &MqttParts, topics: &Topics) -> Result<LinkOptions, LinkFailure> {
+    let settings = parts.settings.clone();
+    let will_topic = topics.availability();
+    let read = tokio::task::spawn_blocking(move || {
+        let login = secrets::login(settings.credentials_file.as_deref(), credentials_directory().as_deref())
+            .map_err(|error| LinkFailure::new(error.to_string()))?;
+        let tls = settings.tls.as_ref().map(tls::client_config).transpose();
+        Ok(LinkOptions {
+            host: settings.host,
+            port: settings.port,
+            protocol: settings.protocol,
+            client_id: settings.client_id,
+            keep_alive: settings.keep_alive,
+            login,
+            tls: tls.map_err(|error| LinkFailure::new(error.to_string()))?,
+            will_topic,
+        })
+    });
+    read.await.unwrap_or_else(|error| {
+        Err(LinkFailure::new(format!("reading the settings' files stopped: {error}")))
+    })
+}
+
+impl Session<'_> {
+    fn handle(&mut self, wake: Wake) -> Option<End> {
+        match wake {
+            Wake::Stop => self.leaving = Leaving::Flushing(Instant::now() + self.parts.timing.flush),
+            Wake::StoreEnded => return Some(End::StoreEnded),
+            Wake::Link(event) => return self.link(event),
+            Wake::Received(message) => self.received(message),
+            Wake::Fetched(Ok(events)) => {
+                self.more |= events.len() == BATCH;
+                self.cursor = events.last().map_or(self.cursor, |event| event.sequence);
+                self.ready.extend(events);
+            }
+            Wake::Fetched(Err(StoreRefusal::Ended)) => return Some(End::StoreEnded),
+            // Asked again at the next beat, at the latest.
+            Wake::Fetched(Err(_)) | Wake::Outbox => self.more = true,
+            Wake::Answer(answer) => self.answered(answer),
+            Wake::Live(live) => self.live(live),
+            Wake::FaceUnlock => self.say_face_unlock(),
+            Wake::Gallery => self.gallery_changed(),
+            Wake::Status => self.health_at = self.health_at.min(self.health_earliest),
+            Wake::Beat => {}
+        }
+        None
+    }
+
+    fn link(&mut self, event: LinkEvent) -> Option<End> {
+        match event {
+            LinkEvent::Lost(failure) => {
+                if failure.oversized {
+                    self.memory.deaf_until = Some(Instant::now() + DEAF);
+                }
+                // A broker may close the connection first once everything has been said.
+                let said = matches!(self.leaving, Leaving::Closing(_));
+                return Some(if said { End::Stopped } else { End::Lost(failure) });
+            }
+            LinkEvent::Disconnected => return Some(End::Stopped),
+            LinkEvent::Sent(packet) => self.flight.sent(packet),
+            LinkEvent::Acknowledged(packet, refused) => self.acknowledged(packet, refused),
+            LinkEvent::Subscribed(granted) => {
+                if !granted && Told::first(&mut self.memory.told.subscription) {
+                    tracing::warn!("the broker does not permit all subscriptions: commands may not arrive");
+                }
+            }
+            LinkEvent::Connected { .. } | LinkEvent::Received(_) => {}
+        }
+        None
+    }
+
+    fn acknowledged(&mut self, packet: u16, refused: Option<String>) {
+        let Some(token) = self.flight.acknowledged(packet) else { return };
+        match (token, refused) {
+            (Token::Event { sequence, expired, captured }, None) => {
+                self.memory.acknowledged.push((sequence, expired));
+                let stats = &self.parts.stats;
+                if expired {
+                    stats.late.add(1)
+                } else {
+                    stats.acknowledged.add(1)
+                }
+                if let (Some(captured), false) = (captured, expired) {
+                    (self.parts.hooks.published)(self.parts.clock.monotonic().since(captured));
+                }
+                if self.refused_until.is_none() && self.memory.deaf_until.is_none() {
+                    self.parts.status.working(Part::Broker);
+                }
+            }
+            (Token::Event { .. }, Some(reason)) => {
+                self.parts.stats.refused.add(1);
+                self.refused_until = Some(Instant::now() + self.parts.timing.refused_pause);
+                let words = format!(
+                    "broker {}: it refuses events ({reason}): permit this client to publish on {}",
+                    self.parts.settings.address(),
+                    self.topics.event()
+                );
+                self.parts.status.degraded(Part::Broker, words);
+            }
+            (Token::Goodbye, _) => self.close(),
+            (Token::Other, Some(reason)) => {
+                if Told::first(&mut self.memory.told.publication) {
+                    tracing::warn!(%reason, "the broker refuses a message: look at its access rules");
+                }
+            }
+            (Token::Other, None) => {}
+        }
+    }
+
+    /// Whether the next events are to be asked for.
+    fn wants_events(&self) -> bool {
+        self.more && self.ready.len() < BATCH && self.refused_until.is_none()
+    }
+
+    /// Hands over what there is room for: first what waits, then events.
+    fn pump(&mut self, fetching: bool) {
+        self.tell_store();
+        loop {
+            while let Some((message, token)) = self.outgoing.front() {
+                if (message.acknowledged && !self.flight.has_room()) || self.client.publish(message).is_err()
+                {
+                    return;
+                }
+                if message.acknowledged {
+                    self.flight.submitted(*token);
+                }
+                self.outgoing.pop();
+            }
+            if self.refused_until.is_some() || !self.flight.has_room() {
+                return;
+            }
+            let Some(event) = self.ready.pop_front() else { break };
+            if !self.submit(&event) {
+                self.ready.push_front(event);
+                return;
+            }
+        }
+        // While a backlog goes out, only its last face matters.
+        if !fetching && !self.more {
+            self.say_last_visits();
+        }
+    }
+
+    /// Sends one event; false when there is no room.
+    fn submit(&mut self, event: &RecordedEvent) -> bool {
+        let parts = self.parts;
+        let (monotonic, wall) = (parts.clock.monotonic(), parts.clock.wall());
+        let left = event.remaining(monotonic, wall);
+        let gallery = parts.store.gallery().current();
+        let name =
+            event.subject.and_then(|subject| gallery.subject(subject)).map(|subject| subject.name.as_str());
+        let saying = Saying {
+            device: &parts.settings.device.id,
+            name,
+            now: wall,
+            expired: left.is_none(),
+            face_unlock: *parts.store.face_unlock().borrow(),
+        };
+        let topic = match (left, event.kind) {
+            (None, _) => self.topics.late_event(),
+            (Some(_), EventKind::Ring) => self.topics.doorbell(),
+            (Some(_), _) => self.topics.event(),
+        };
+        let message = Message {
+            topic,
+            payload: payload::event(event, &saying),
+            acknowledged: true,
+            expiry_s: left.map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX).max(1)),
+            ..Message::default()
+        };
+        if self.client.publish(&message).is_err() {
+            return false;
+        }
+        let captured = match event.age {
+            Age::ThisBoot(captured) => Some(captured),
+            Age::EarlierBoot => None,
+        };
+        self.flight.submitted(Token::Event { sequence: event.sequence, expired: left.is_none(), captured });
+        if event.sequence <= self.memory.highest {
+            parts.stats.repeated.add(1);
+        }
+        self.memory.highest = self.memory.highest.max(event.sequence);
+        if self.memory.note(event) {
+            self.last_face_is_due = true;
+            self.seen.extend(event.subject);
+        }
+        if left.is_some() {
+            for message in self.memory.compatibility.event(&parts.settings, event, name, monotonic) {
+                self.push(message, Token::Other);
+            }
+            if event.has_crop && parts.settings.pictures {
+                self.memory.picture = Some(event.id);
+                self.say_picture();
+            }
+        }
+        true
+    }
+
+    /// Passes acknowledgements on; what the store has no room for is said again.
+    fn tell_store(&mut self) {
+        let acknowledged = &mut self.memory.acknowledged;
+        if !acknowledged.is_empty() && self.parts.store.published(acknowledged.clone()).is_ok() {
+            acknowledged.clear();
+        }
+    }
+
+    fn push(&mut self, message: Message, token: Token) {
+        if self.outgoing.push(message, token).is_err() {
+            self.dropped();
+        }
+    }
+
+    fn dropped(&mut self) {
+        self.parts.stats.dropped.add(1);
+        if Told::first(&mut self.memory.told.dropped) {
+            tracing::warn!("a message is not sent: the broker takes none of its size, or too many wait");
+        }
+    }
+
+    /// What is due; the end, when it is reached.
+    fn timers(&mut self, now: Instant) -> Option<End> {
+        let passed = |due: &mut Option<Instant>| due.take_if(|due| *due <= now).is_some();
+        if passed(&mut self.announce_at) {
+            self.first_announcement();
+        }
+        if passed(&mut self.say_again_at) {
+            self.announced_text = None;
+            self.announce();
+            self.say_states();
+            self.health_at = now;
+        }
+        if passed(&mut self.subscribe_at) {
+            self.subscribe();
+        }
+        if self.health_at <= now {
+            self.say_health(now);
+        }
+        if self.refused_until.is_some_and(|until| until <= now) && !self.flight.has_events() {
+            self.refused_until = None;
+            self.ready.clear();
+            self.cursor = 0;
+            self.more = true;
+        }
+        if let Some(message) =
+            self.memory.compatibility.passed(&self.parts.settings, self.parts.clock.monotonic())
+        {
+            self.push(message, Token::Other);
+        }
+        match self.leaving {
+            Leaving::Flushing(until) if now >= until || self.is_drained() => self.say_goodbye(now),
+            Leaving::Goodbye(until) if now >= until => self.close(),
+            Leaving::Closing(until) if now >= until => return Some(End::Stopped),
+            _ => {}
+        }
+        None
+    }
+
+    fn is_drained(&self) -> bool {
+        self.parts.store.outbox().borrow().waiting == 0
+            && self.ready.is_empty()
+            && !self.flight.has_events()
+            && self.outgoing.is_empty()
+            && self.memory.acknowledged.is_empty()
+    }
+
+    fn say_goodbye(&mut self, now: Instant) {
+        self.leaving = Leaving::Goodbye(now + GOODBYE);
+        let message = self.state(self.topics.availability(), b"offline".to_vec());
+        self.push(message, Token::Goodbye);
+    }
+
+    fn close(&mut self) {
+        self.leaving = Leaving::Closing(Instant::now() + GOODBYE);
+        // Without room for it the connection is dropped, and the last will says the same.
+        if self.client.disconnect().is_err() {
+            tracing::debug!("no room to say goodbye to the broker");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What comes from the broker: commands, Home Assistant's start, our own announcement.
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::super::commands::{Command, Refusal, parse};
+use super::super::inflight::Token;
+use super::super::link::{Message, Received};
+use super::super::memory::Told;
+use super::super::orders::{Answer, Reply};
+use super::super::stats::CommandOutcome;
+use super::super::topics::Inbound;
+use super::super::{discovery, payload, random_byte};
+use super::Session;
+
+/// Longest correlation data that is sent back, bytes.
+const CORRELATION_BYTES: usize = 256;
+
+impl Session<'_> {
+    pub(super) fn received(&mut self, message: Received) {
+        let topic = message.topic.clone();
+        match self.topics.inbound(&topic) {
+            // A retained one is from before we subscribed, and all has been said since then.
+            Inbound::HomeAssistant => {
+                if !message.retained && message.payload == b"online" && self.say_again_at.is_none() {
+                    let delay = self.parts.timing.birth_delay * u32::from(random_byte()) / 255;
+                    self.say_again_at = Some(Instant::now() + delay);
+                }
+            }
+            Inbound::Announcement => {
+                if message.retained && self.announce_at.is_some() {
+                    let before = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
+                    self.announced = discovery::announced(&before);
+                    self.announce_at = Some(Instant::now());
+                }
+            }
+            Inbound::Other => {}
+            Inbound::Request(_) | Inbound::FaceUnlock | Inbound::Lock if message.retained => {
+                self.parts.stats.command(CommandOutcome::Retained);
+                if Told::first(&mut self.memory.told.retained_command) {
+                    tracing::warn!(
+                        "a retained command is ignored: it would be carried out anew at every connection; publish \
+                         commands without the retain flag"
+                    );
+                }
+            }
+            Inbound::Request(name) => self.request(name, message),
+            Inbound::FaceUnlock => match message.payload.as_slice() {
+                b"ON" => self.switch_face_unlock(true),
+                b"OFF" => self.switch_face_unlock(false),
+                _ => self.parts.stats.command(CommandOutcome::Malformed),
+            },
+            Inbound::Lock => {
+                let error = "there is no lock on this device".to_owned();
+                let refusal = Refusal { transaction: None, outcome: CommandOutcome::Failed, error };
+                self.refuse(
+                    refusal,
+                    Reply { topic: self.topics.response("lock"), transaction: None, correlation: None },
+                );
+            }
+        }
+    }
+
+    fn request(&mut self, name: &str, message: Received) {
+        let named = message.response_topic.filter(|topic| self.topics.may_answer_on(topic));
+        let mut reply = Reply {
+            topic: named.unwrap_or_else(|| self.topics.response(name)),
+            transaction: None,
+            correlation: message.correlation.filter(|data| data.len() <= CORRELATION_BYTES),
+        };
+        let now = self.parts.clock.monotonic();
+        let order = parse(name, &message.payload).and_then(|order| self.memory.gate.admit(order, now));
+        match order {
+            Ok(order) => {
+                reply.transaction = Some(order.transaction);
+                self.start(order.command, Some(reply));
+            }
+            Err(refusal) => self.refuse(refusal, reply),
+        }
+    }
+
+    fn switch_face_unlock(&mut self, on: bool) {
+        if self.memory.gate.has_room(self.parts.clock.monotonic()) {
+            self.start(Command::FaceUnlock(on), None);
+        } else {
+            self.parts.stats.command(CommandOutcome::RateLimited);
+        }
+    }
+
+    fn start(&mut self, command: Command, reply: Option<Reply>) {
+        if self.orders.has_room() {
+            self.orders.start(command, reply, self.parts.store.clone(), self.parts.hooks.clone());
+        } else {
+            self.answered(Answer { reply, result: Err("the device is busy; try again".to_owned()) });
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, mut reply: Reply) {
+        self.parts.stats.command(refusal.outcome);
+        if self.memory.gate.may_refuse(self.parts.clock.monotonic()) {
+            reply.transaction = refusal.transaction;
+            self.answer(reply, &Err(refusal.error));
+        }
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let outcome = if answer.result.is_ok() { CommandOutcome::Done } else { CommandOutcome::Failed };
+        self.parts.stats.command(outcome);
+        match (answer.reply, answer.result) {
+            (Some(reply), result) => self.answer(reply, &result),
+            (None, Err(error)) => {
+                tracing::warn!(%error, "a command could not be carried out");
+                // What is shown of it elsewhere is set right.
+                self.say_face_unlock();
+            }
+            (None, Ok(_)) => {}
+        }
+    }
+
+    fn answer(&mut self, reply: Reply, result: &Result<Value, String>) {
+        let message = Message {
+            topic: reply.topic,
+            payload: payload::answer(reply.transaction.as_deref(), result),
+            acknowledged: true,
+            correlation: reply.correlation,
+            ..Message::default()
+        };
+        self.push(message, Token::Other);
+    }
+}
