@@ -12,6 +12,7 @@
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
 //! on the database. Shutdown goes down the pipeline: capture, recogniser, network, store.
 
+mod commands;
 mod network;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
+use network::NetworkParts;
+
 use crate::camera::capture::{Capture, CaptureShared, CaptureState, CaptureStats, Waited};
 use crate::camera::{CameraSettings, StreamDescription};
 use crate::clock::{Clock, Monotonic, SystemClock};
@@ -30,9 +33,12 @@ use crate::event::IdentityEvent;
 use crate::event_store::{EventStore, Retention, StoreHandle, StoreParts, StoreThread};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
+use crate::live::{LiveChannel, LookChannel};
+use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::{ModelSet, Thresholds};
+use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
-use crate::recogniser::{Look, Recogniser, RecogniserSettings, RecogniserStats};
+use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
 use crate::score::ComparisonScore;
 use crate::selftest;
 use crate::status::{Condition, Part, Status};
@@ -87,9 +93,6 @@ pub struct Summary {
     pub recogniser: RecogniserStats,
 }
 
-/// The newest look, for whoever wants to see it. One deep; nobody waits for anybody.
-pub type LookSlot = Arc<Mutex<Option<Look>>>;
-
 /// What the daemon is made of.
 pub struct Parts {
     /// The settings.
@@ -104,8 +107,8 @@ pub struct Parts {
     pub key: RootKey,
     /// The opened gallery.
     pub gallery_store: GalleryStore,
-    /// Receives looks, when anybody is interested.
-    pub looks: Option<LookSlot>,
+    /// Where looks are shown, when anybody watches.
+    pub looks: LookChannel,
 }
 
 /// Camera settings as configured.
@@ -136,6 +139,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Parts { config, models, perception, state, key, gallery_store, looks } = parts;
     let status = Status::new(Arc::clone(&clock));
+    let (metrics, mqtt_stats, live) =
+        (Arc::new(Metrics::new()), Arc::<MqttStats>::default(), LiveChannel::new());
     let mut supervisor = Supervisor::new(Arc::clone(&clock));
     let space = perception.embedding_space().clone();
     let thresholds = config.thresholds(&models.manifest.embedder.thresholds)?;
@@ -154,6 +159,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
         space,
         retention: retention(&config),
         status: status.clone(),
+        metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     })?;
     let ending = Arc::new(AtomicBool::new(false));
@@ -169,33 +175,41 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
     let (reports, inbox) = sync_channel(REPORTS);
     let stats = Arc::new(Mutex::new(RecogniserStats::default()));
     let settings = RecogniserSettings::new(&config, &thresholds);
+    let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), settings, Arc::clone(&clock));
+    recogniser.report_to(live.clone(), Arc::clone(&metrics));
     let recogniser = RecogniserThread {
-        recogniser: Recogniser::new(perception, gallery, settings, Arc::clone(&clock)),
+        recogniser,
         frames: Arc::clone(&frames),
         store: store.clone(),
         reports: Reports { queue: reports.clone(), dropped: Arc::default() },
-        looks,
+        looks: looks.clone(),
         status: status.clone(),
         stats: Arc::clone(&stats),
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 
     // Verdict to broker and web.
+    let sources = Sources {
+        clock: Arc::clone(&clock),
+        status: status.clone(),
+        capture: Arc::clone(&frames),
+        recogniser: Arc::clone(&stats),
+        gallery,
+        outbox: store.outbox(),
+        mqtt: Arc::clone(&mqtt_stats),
+    };
     let cancel = CancellationToken::new();
-    network::spawn(
-        &mut supervisor,
-        NETWORK_SILENCE,
-        network::NetworkParts {
-            config: &config,
-            key: &key,
-            store: store.clone(),
-            status: status.clone(),
-            frames: Arc::clone(&frames),
-            stats: Arc::clone(&stats),
-            clock: Arc::clone(&clock),
-        },
-        cancel.clone(),
-    )?;
+    let network = NetworkParts {
+        dashboard: Arc::new(Dashboard::new(Arc::clone(&metrics), sources)),
+        metrics: Arc::clone(&metrics),
+        mqtt_stats,
+        store: store.clone(),
+        live,
+        looks,
+        status: status.clone(),
+        clock: Arc::clone(&clock),
+    };
+    network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &key, cancel.clone())?;
     drop((store, key));
 
     let printed = AtomicBool::new(false);
@@ -209,6 +223,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
             watchdog: Watchdog::new(),
             known: CaptureState::Starting,
             reports,
+            metrics,
         };
         let result = supervise(stop, &mut supervisor, &frames, &status, &stats, clock.as_ref(), &mut round);
         round.watchdog.stopping();
@@ -251,6 +266,7 @@ struct Round {
     watchdog: Watchdog,
     known: CaptureState,
     reports: SyncSender<Report>,
+    metrics: Arc<Metrics>,
 }
 
 /// Watches everything until told to stop, or until something ends or stands still that should not.
@@ -275,9 +291,13 @@ fn supervise(
         round.camera(frames.stats(), status);
         let now = clock.monotonic();
         match supervisor.check() {
-            Ok(()) => round.watchdog.feed(now),
+            Ok(()) => {
+                round.metrics.set_stuck(None);
+                round.watchdog.feed(now);
+            }
             Err(stuck) if round.watchdog.is_set() => {
                 // Not fed any more: systemd ends the program, with a core dump where that is wanted.
+                round.metrics.set_stuck(Some(stuck.name.clone()));
                 round.watchdog.status(&format!("dead: {stuck}"));
                 tracing::error!("{stuck}; the watchdog is no longer fed");
                 std::thread::sleep(TICK * 10);
@@ -365,7 +385,7 @@ struct RecogniserThread {
     frames: Arc<CaptureShared>,
     store: StoreHandle,
     reports: Reports,
-    looks: Option<LookSlot>,
+    looks: LookChannel,
     status: Status,
     stats: Arc<Mutex<RecogniserStats>>,
 }
@@ -390,7 +410,7 @@ impl RecogniserThread {
                 Waited::Closed => break,
             };
             let mut look = None;
-            match self.recogniser.frame(&frame, &mut events, self.looks.is_some().then_some(&mut look)) {
+            match self.recogniser.frame(&frame, &mut events, self.looks.is_watched().then_some(&mut look)) {
                 Ok(()) => {
                     failures = 0;
                     self.status.working(Part::Recognition);
@@ -404,8 +424,9 @@ impl RecogniserThread {
                 }
             }
             self.frames.slot().recycle(frame.bytes);
-            if let (Some(slot), Some(look)) = (&self.looks, look) {
-                *slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(look);
+            match look {
+                Some(look) => self.looks.show(look),
+                None => self.looks.forget(),
             }
             self.send(&mut events);
         }

@@ -3,12 +3,15 @@
 //!
 //! What must not be missed is an event: [`crate::event`] and [`crate::event_store`].
 
-use tokio::sync::broadcast;
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, watch};
 
 use crate::clock::UnixMillis;
 use crate::frame::FrameSize;
 use crate::gallery::SubjectId;
 use crate::geometry::PixelBox;
+use crate::recogniser::Look;
 use crate::score::ComparisonScore;
 use crate::track::TrackId;
 
@@ -90,6 +93,48 @@ impl LiveChannel {
 }
 
 impl Default for LiveChannel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The newest look with its picture, one deep. Made only while somebody watches, since turning a
+/// frame into a picture costs more than looking at it.
+#[derive(Clone, Debug)]
+pub struct LookChannel(watch::Sender<Option<Arc<Look>>>);
+
+impl LookChannel {
+    /// Nobody watches yet.
+    pub fn new() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Whether anybody watches.
+    pub fn is_watched(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    /// Shows a look to everybody who watches.
+    pub fn show(&self, look: Look) {
+        self.0.send_replace(Some(Arc::new(look)));
+    }
+
+    /// Forgets the last look once nobody watches, so that no picture stays in memory.
+    pub fn forget(&self) {
+        if !self.is_watched() {
+            self.0.send_if_modified(|look| look.take().is_some());
+        }
+    }
+
+    /// Watches from the next look on.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Look>>> {
+        let mut watch = self.0.subscribe();
+        watch.mark_unchanged();
+        watch
+    }
+}
+
+impl Default for LookChannel {
     fn default() -> Self {
         Self::new()
     }

@@ -23,6 +23,7 @@ use crate::camera::capture::CaptureShared;
 use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::event_store::Outbox;
 use crate::gallery::Gallery;
+use crate::mqtt::MqttStats;
 use crate::recogniser::RecogniserStats;
 use crate::status::Status;
 
@@ -63,26 +64,6 @@ impl Stage {
     }
 }
 
-/// Which way a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To the broker.
-    Sent,
-    /// From the broker.
-    Received,
-}
-
-/// How a command on MQTT ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommandOutcome {
-    /// It was carried out.
-    Done,
-    /// It was answered with an error.
-    Refused,
-    /// It was not even answered: retained, or not readable enough to answer.
-    Ignored,
-}
-
 /// Everything that is counted and measured. Shared by all parts of the daemon behind an `Arc`.
 pub struct Metrics {
     stages: [Histogram; Stage::ALL.len()],
@@ -96,9 +77,6 @@ pub struct Metrics {
     stuck: ArcSwapOption<String>,
     store_in: AtomicU64,
     store_out: AtomicU64,
-    mqtt_messages: [AtomicU64; 2],
-    mqtt_connections: AtomicU64,
-    mqtt_commands: [AtomicU64; 3],
     http_requests: [AtomicU64; 3],
     http_refused: AtomicU64,
 }
@@ -124,9 +102,6 @@ impl Metrics {
             stuck: ArcSwapOption::empty(),
             store_in: AtomicU64::new(0),
             store_out: AtomicU64::new(0),
-            mqtt_messages: Default::default(),
-            mqtt_connections: AtomicU64::new(0),
-            mqtt_commands: Default::default(),
             http_requests: Default::default(),
             http_refused: AtomicU64::new(0),
         }
@@ -178,21 +153,6 @@ impl Metrics {
         self.store_out.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An MQTT message went over the connection.
-    pub fn mqtt_message(&self, direction: Direction) {
-        self.mqtt_messages[direction as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The broker has accepted a connection.
-    pub fn mqtt_connected(&self) {
-        self.mqtt_connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A command from MQTT was dealt with.
-    pub fn mqtt_command(&self, outcome: CommandOutcome) {
-        self.mqtt_commands[outcome as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// The web server has answered with this HTTP status.
     pub fn http_answered(&self, status: u16) {
         let class = match status {
@@ -240,6 +200,8 @@ pub struct Sources {
     pub gallery: Arc<Gallery>,
     /// What waits for the broker.
     pub outbox: watch::Receiver<Outbox>,
+    /// What went over the broker.
+    pub mqtt: Arc<MqttStats>,
 }
 
 /// Everything that can be told, put together when somebody asks. Shared by the web server and MQTT
@@ -337,6 +299,7 @@ pub(crate) mod tests {
             recogniser: recogniser.clone(),
             gallery: Arc::new(Gallery::new(GallerySnapshot::empty(EmbeddingSpaceId::new("test")))),
             outbox: waiting,
+            mqtt: Arc::default(),
         };
         let metrics = Arc::new(Metrics::new());
         let dashboard = Arc::new(Dashboard::new(metrics.clone(), sources));

@@ -20,10 +20,11 @@ use crate::decode::Decoder;
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
 use crate::frame::{FrameSize, RawFrame, RgbImage};
-use crate::gallery::{Gallery, SearchScratch};
+use crate::gallery::{Gallery, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
 use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
 use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
+use crate::metrics::{Metrics, Stage};
 use crate::models::Thresholds;
 use crate::picture::{Picture, Resampler};
 use crate::reason::Reason;
@@ -93,8 +94,8 @@ pub struct SeenFace {
 /// What to write beside a face. Names are personal data; see [`IdentityEvent`].
 #[derive(Clone)]
 pub enum SeenLabel {
-    /// A subject's name.
-    Name(String),
+    /// A subject.
+    Subject(SubjectId, SubjectName),
     /// Nobody enrolled.
     Unknown,
     /// Not decided, with the newest reason.
@@ -104,7 +105,7 @@ pub enum SeenLabel {
 impl std::fmt::Debug for SeenLabel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Name(_) => "Name",
+            Self::Subject(..) => "Subject",
             Self::Unknown => "Unknown",
             Self::Undecided(_) => "Undecided",
         })
@@ -177,6 +178,7 @@ pub struct Recogniser {
     next_event: u64,
     stats: RecogniserStats,
     live: LiveChannel,
+    metrics: Arc<Metrics>,
     /// Confirmed faces in view, as told last.
     faces: u32,
     keep_crops: bool,
@@ -204,14 +206,16 @@ impl Recogniser {
             next_event: 1,
             stats: RecogniserStats::default(),
             live: LiveChannel::new(),
+            metrics: Arc::default(),
             faces: 0,
             keep_crops: settings.keep_crops,
         }
     }
 
-    /// Reports what goes on to `live` from now on.
-    pub fn report_to(&mut self, live: LiveChannel) {
+    /// Reports what goes on to `live`, and how long it takes to `metrics`, from now on.
+    pub fn report_to(&mut self, live: LiveChannel, metrics: Arc<Metrics>) {
         self.live = live;
+        self.metrics = metrics;
     }
 
     /// The networks.
@@ -243,7 +247,8 @@ impl Recogniser {
         }
         // Taken out, so that the picture may borrow it while the rest of `self` works.
         let mut decoder = std::mem::take(&mut self.decoder);
-        let result = match decoder.decode(raw) {
+        let decoded = self.metrics.time(Stage::Decode, || decoder.decode(raw));
+        let result = match decoded {
             Ok(picture) => self.look(raw.captured_at, &picture, events, look),
             Err(error) => {
                 self.stats.undecodable += 1;
@@ -263,7 +268,7 @@ impl Recogniser {
         look: Option<&mut Option<Look>>,
     ) -> Result<(), PerceptionError> {
         self.stats.looks += 1;
-        let detections = self.perception.detect(picture)?;
+        let detections = self.metrics.time(Stage::Detect, || self.perception.detect(picture))?;
         let wanted = self.visitors.see(captured_at, detections);
         for ended in wanted.ended {
             self.ended(captured_at, ended, events);
@@ -306,17 +311,18 @@ impl Recogniser {
     /// Looks closely at one face and searches for it.
     fn probe(&mut self, picture: &Picture<'_>, track: TrackId) -> Result<Option<Probe>, PerceptionError> {
         let Some(detection) = self.visitors.detection(track) else { return Ok(None) };
-        let sample = self.perception.examine(picture, detection)?;
+        let sample = self.metrics.time(Stage::Examine, || self.perception.examine(picture, detection))?;
         let quality = sample.shape.as_ref().map_or(QualityScore::MIN, |shape| shape.quality.score);
         let (embedding, decision) = match (&sample.verdict, &sample.shape) {
             (Err(reason), _) => (None, Decision::Inconclusive(Inconclusive::Sample(*reason))),
             (Ok(()), None) => unreachable!("a usable sample has a shape"),
             (Ok(()), Some(shape)) => {
-                let embedding = self.perception.embed(&shape.aligned)?;
+                let embedding = self.metrics.time(Stage::Embed, || self.perception.embed(&shape.aligned))?;
                 self.stats.probes += 1;
                 let gallery = self.gallery.current();
-                let ranked = gallery
-                    .search(&embedding, RANKED_SUBJECTS, &mut self.scratch)
+                let ranked = self
+                    .metrics
+                    .time(Stage::Search, || gallery.search(&embedding, RANKED_SUBJECTS, &mut self.scratch))
                     .expect("the gallery was loaded for this embedding space");
                 (Some(embedding), identify(&ranked, &self.thresholds))
             }
@@ -407,6 +413,9 @@ impl Recogniser {
         };
         count(&mut self.stats.events, kind);
         let latency = self.clock.monotonic().since(captured_at);
+        if !matches!(outcome, Outcome::Ended { .. }) {
+            self.metrics.observe_decision(latency);
+        }
         events.push(IdentityEvent {
             id: self.next_event,
             track,
@@ -454,6 +463,7 @@ impl Recogniser {
     fn tell_presence(&mut self) {
         let faces = u32::try_from(self.visitors.count()).unwrap_or(u32::MAX);
         if std::mem::replace(&mut self.faces, faces) != faces {
+            self.metrics.set_faces(faces);
             self.live.send(Live::Presence { faces });
         }
     }
@@ -463,7 +473,7 @@ impl Recogniser {
         let label = match visit.and_then(Visit::verdict) {
             Some(Verdict::Identified { candidate, .. }) => {
                 match self.gallery.current().subject(candidate.subject) {
-                    Some(subject) => SeenLabel::Name(subject.name.as_str().to_owned()),
+                    Some(subject) => SeenLabel::Subject(subject.id, subject.name.clone()),
                     None => SeenLabel::Unknown,
                 }
             }

@@ -10,12 +10,14 @@ use clap::Args;
 use limen::camera::{DeviceInfo, SourceSpec};
 use limen::clock::SystemClock;
 use limen::config::Layers;
-use limen::daemon::{LookSlot, Parts, Report, camera_settings, run as run_daemon};
+use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
 use limen::gallery::GalleryStore;
+use limen::live::LookChannel;
 use limen::recogniser::{Look, SeenLabel};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::sync::watch;
 
 use super::enrol::enrol_scene;
 use super::identify::write_png;
@@ -102,12 +104,13 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     }
     let Context { config, output } = context;
 
-    let looks: Option<LookSlot> = arguments.picture.as_ref().map(|_| LookSlot::default());
-    let painter = arguments.picture.clone().zip(looks.clone()).map(|(path, looks)| {
+    let looks = LookChannel::new();
+    let painter = arguments.picture.clone().map(|path| {
+        let looks = looks.watch();
         let stop = Arc::clone(&stop);
         std::thread::Builder::new()
             .name("picture".into())
-            .spawn(move || paint(&path, &looks, &stop).inspect_err(|_| stop.store(true, Ordering::Relaxed)))
+            .spawn(move || paint(&path, looks, &stop).inspect_err(|_| stop.store(true, Ordering::Relaxed)))
     });
     let painter = painter.transpose().context("starting the thread picture")?;
     if let Some(seconds) = arguments.seconds {
@@ -173,12 +176,20 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
 
 /// The thread `picture`: writes the newest look, unless there is none since the last time. When the
 /// first one cannot be written the path is wrong; later on a disk may be full for a while.
-fn paint(path: &std::path::Path, looks: &LookSlot, stop: &AtomicBool) -> Result<()> {
+fn paint(
+    path: &std::path::Path,
+    mut looks: watch::Receiver<Option<Arc<Look>>>,
+    stop: &AtomicBool,
+) -> Result<()> {
     let mut written = false;
     while !stop.load(Ordering::Relaxed) {
-        let look = looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        // The other end goes with the daemon, which sets `stop` too.
+        let look = match looks.has_changed() {
+            Ok(true) => looks.borrow_and_update().clone(),
+            _ => None,
+        };
         if let Some(look) = look {
-            match write_png(&painted(look), path) {
+            match write_png(&painted(&look), path) {
                 Ok(()) => written = true,
                 Err(error) if written => tracing::warn!("{error:#}"),
                 Err(error) => return Err(error),
@@ -189,13 +200,14 @@ fn paint(path: &std::path::Path, looks: &LookSlot, stop: &AtomicBool) -> Result<
     Ok(())
 }
 
-fn painted(look: Look) -> limen::frame::RgbImage {
-    let Look { mut picture, faces } = look;
-    let annotations: Vec<_> = faces
-        .into_iter()
+fn painted(look: &Look) -> limen::frame::RgbImage {
+    let mut picture = look.picture.clone();
+    let annotations: Vec<_> = look
+        .faces
+        .iter()
         .map(|face| {
             let (title, tone) = match &face.label {
-                SeenLabel::Name(name) => (name.clone(), Tone::Match),
+                SeenLabel::Subject(_, name) => (name.as_str().to_owned(), Tone::Match),
                 SeenLabel::Unknown => ("unknown".to_owned(), Tone::NoMatch),
                 SeenLabel::Undecided(Some(reason)) => (reason.to_string(), Tone::Inconclusive),
                 SeenLabel::Undecided(None) => ("looking".to_owned(), Tone::Inconclusive),

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use super::records::{EventId, Outbox, RecordedEvent};
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, SnapshotReport};
+use crate::metrics::Metrics;
 
 /// Requests that may wait for the thread. Events are among them: the recogniser waits when it is
 /// full, everybody else is told to come again.
@@ -65,11 +66,13 @@ pub struct StoreHandle {
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
     pub(super) gallery: Arc<Gallery>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl StoreHandle {
     /// Hands an event over, waiting while the queue is full; `false` when the program is ending.
     pub fn record(&self, event: IdentityEvent) -> bool {
+        self.metrics.store_request_queued();
         self.requests.send(Request::Record(Box::new(event))).is_ok()
     }
 
@@ -127,7 +130,9 @@ impl StoreHandle {
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => StoreRefusal::Busy,
             TrySendError::Disconnected(_) => StoreRefusal::Ended,
-        })
+        })?;
+        self.metrics.store_request_queued();
+        Ok(())
     }
 
     async fn ask<T>(

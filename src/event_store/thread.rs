@@ -18,6 +18,7 @@ use crate::embedding::EmbeddingSpaceId;
 use crate::event::IdentityEvent;
 use crate::frame::RgbImage;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport};
+use crate::metrics::Metrics;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
 
@@ -46,6 +47,8 @@ pub struct StoreParts {
     pub retention: Retention,
     /// Where the state of the storage is told.
     pub status: Status,
+    /// Where commits and requests are counted.
+    pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -74,6 +77,7 @@ impl StoreThread {
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
             gallery: Arc::clone(&parts.gallery),
+            metrics: Arc::clone(&parts.metrics),
         };
         parts.status.working(Part::Storage);
         let looked = parts.clock.monotonic();
@@ -89,7 +93,10 @@ impl StoreThread {
             let request = match put_back.take() {
                 Some(request) => Some(request),
                 None => match self.requests.recv_timeout(WAIT) {
-                    Ok(request) => Some(request),
+                    Ok(request) => {
+                        self.parts.metrics.store_request_taken();
+                        Some(request)
+                    }
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 },
@@ -114,8 +121,12 @@ impl StoreThread {
         let mut other = None;
         while group.len() < GROUP {
             match self.requests.try_recv() {
-                Ok(Request::Record(event)) => group.push(*event),
+                Ok(Request::Record(event)) => {
+                    self.parts.metrics.store_request_taken();
+                    group.push(*event);
+                }
                 Ok(request) => {
+                    self.parts.metrics.store_request_taken();
                     other = Some(request);
                     break;
                 }
@@ -126,7 +137,9 @@ impl StoreThread {
             let crop = event.crop.as_deref().and_then(encoded);
             (event, crop)
         });
+        let started = self.parts.clock.monotonic();
         let result = self.parts.events.record(group);
+        self.parts.metrics.observe_commit(self.parts.clock.monotonic().since(started));
         self.note(result);
         other
     }
@@ -138,6 +151,7 @@ impl StoreThread {
             Request::Record(..) => unreachable!("recorded by the caller"),
             Request::Ring(reply) => {
                 let result = events.ring();
+                self.parts.metrics.rang();
                 let _ = reply.send(result.as_ref().map(|id| *id).map_err(refusal));
                 self.note(result.map(|_| ()));
             }

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::{Dashboard, Stage};
 use crate::event_store::EventKind;
 use crate::machine::{temperature_c, usage};
+use crate::mqtt::CommandOutcome;
 use crate::status::{Condition, Part};
 
 /// The media type of [`Dashboard::exposition`].
@@ -164,16 +165,44 @@ metrics! {
     "limen_outbox_lost" (Counter)
         "Events that neither disk nor memory could take"
         = |board, to| counter(to, board.sources.outbox.borrow().lost);
-    "limen_mqtt_connections" (Counter)
-        "Connections that the broker accepted"
-        = |board, to| counter(to, board.metrics.mqtt_connections.load(Ordering::Relaxed));
+    "limen_mqtt_connections" (Counter, "outcome")
+        "Connections to the broker: made, and failed or lost"
+        = |board, mut to| {
+            let mqtt = &board.sources.mqtt;
+            counter_of(&mut to, "outcome", "made", mqtt.connects.get())?;
+            counter_of(&mut to, "outcome", "failed", mqtt.failures.get())
+        };
     "limen_mqtt_messages" (Counter, "direction")
         "Messages to and from the broker"
-        = |board, mut to| counters(&mut to, "direction", &["sent", "received"], &board.metrics.mqtt_messages);
+        = |board, mut to| {
+            let mqtt = &board.sources.mqtt;
+            counter_of(&mut to, "direction", "sent", mqtt.sent.get())?;
+            counter_of(&mut to, "direction", "received", mqtt.received.get())
+        };
+    "limen_mqtt_events" (Counter, "fate")
+        "Events the broker acknowledged fresh or late, sent again because no acknowledgement had come, or refused \
+         by the broker and sent again"
+        = |board, mut to| {
+            let mqtt = &board.sources.mqtt;
+            counter_of(&mut to, "fate", "fresh", mqtt.acknowledged.get())?;
+            counter_of(&mut to, "fate", "late", mqtt.late.get())?;
+            counter_of(&mut to, "fate", "repeated", mqtt.repeated.get())?;
+            counter_of(&mut to, "fate", "refused", mqtt.refused.get())
+        };
+    "limen_mqtt_dropped_messages" (Counter, "reason")
+        "Messages other than events that were dropped: too many to the broker, from the broker, or between threads"
+        = |board, mut to| {
+            let mqtt = &board.sources.mqtt;
+            counter_of(&mut to, "reason", "sending", mqtt.dropped.get())?;
+            counter_of(&mut to, "reason", "receiving", mqtt.overflowed.get())?;
+            counter_of(&mut to, "reason", "live", mqtt.live_missed.get())
+        };
     "limen_mqtt_commands" (Counter, "outcome")
         "Commands from the broker and what became of them"
         = |board, mut to| {
-            counters(&mut to, "outcome", &["done", "refused", "ignored"], &board.metrics.mqtt_commands)
+            CommandOutcome::ALL.into_iter().try_for_each(|outcome| {
+                counter_of(&mut to, "outcome", outcome.name(), board.sources.mqtt.commands(outcome))
+            })
         };
     "limen_http_requests" (Counter, "status")
         "Requests to the web server by the kind of answer"
