@@ -192,6 +192,7 @@ mod tests {
     use crate::clock::Monotonic;
     use crate::frame::{FrameId, RgbImage};
     use Change::{Changed, Unchanged};
+    use proptest::prelude::*;
 
     const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
 
@@ -359,6 +360,27 @@ mod tests {
             // A still picture of somebody is new in one frame, and the reference from then on.
             let seen = noticed(format, deviation, face_px);
             assert!((1..=3).contains(&seen), "{format}: {face_px} px in noise of {deviation}: {seen}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_driver_hands_out_is_compared_or_taken_for_changed(
+            frames in prop::collection::vec(
+                (0_usize..5, 0_u32..5_000, 0_u32..5_000, any::<u32>(), prop::collection::vec(any::<u8>(), 0..300)),
+                1..12,
+            ),
+        ) {
+            let formats =
+                [PixelFormat::Mjpg, PixelFormat::Yuyv, PixelFormat::Nv12, PixelFormat::Grey, PixelFormat::Rgb3];
+            let mut detector = ChangeDetector::new();
+            for (format, width, height, stride, bytes) in frames {
+                let size = FrameSize { width, height };
+                let frame = RawFrame { size, stride, ..raw(formats[format], bytes) };
+                let change = detector.observe(&frame);
+                // Too short for what it claims to be.
+                prop_assert!(change == Changed || frame.format == PixelFormat::Mjpg || width * height <= 300);
+            }
         }
     }
 }

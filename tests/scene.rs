@@ -11,12 +11,13 @@ use std::fs;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use limen::appearance::AppearanceThresholds;
 use limen::camera::scene::{Scene, ScenePerson, VisibleHead, people};
 use limen::camera::{CameraSettings, Cancel, SourceSpec, open, open_with};
 use limen::clock::{Clock, SimulatedClock, SystemClock, UnixMillis};
 use limen::config::Config;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
-use limen::frame::{FrameSize, RawFrame};
+use limen::frame::{FrameId, FrameSize, PixelFormat, RawFrame, RgbImage};
 use limen::gallery::{
     Enrolment, EnrolmentTarget, Gallery, GallerySnapshot, GalleryStore, NewSample, SampleOrigin,
     SampleQuality, SubjectName,
@@ -24,9 +25,9 @@ use limen::gallery::{
 use limen::models::ModelSet;
 use limen::reason::Reason;
 use limen::recognise::Perception;
-use limen::recogniser::{Recogniser, RecogniserSettings};
+use limen::recogniser::{Recogniser, RecogniserSettings, SeenLabel};
 use limen::sample::{FaceChoice, Sample};
-use limen::score::QualityScore;
+use limen::score::{ComparisonScore, QualityScore};
 use limen::track::TrackId;
 use limen::vault::{RootKey, StateFolder};
 use program::{Program, Running, litert_library, models_folder, portrait};
@@ -249,6 +250,93 @@ fn empty_gallery_gives_no_name_at_all() {
     let played = play(|_| None);
     assert_eq!(played.count(is_identified), 0);
     assert_eq!((played.count(is_unknown), played.count(is_ended)), (6, 6), "{:?}", played.events);
+}
+
+/// Draws `portrait` over `frame`, its middle at `x`, `width` pixels wide.
+fn pasted(frame: &mut RgbImage, portrait: &RgbImage, x: f32, width: f32) {
+    let scale = portrait.width() as f32 / width;
+    let (left, top) = (x - width / 2.0, 240.0 - portrait.height() as f32 / scale / 2.0);
+    for row in 0..frame.height() {
+        for column in 0..frame.width() {
+            let (u, v) = ((column as f32 - left) * scale, (row as f32 - top) * scale);
+            if u >= 0.0 && v >= 0.0 && u < portrait.width() as f32 && v < portrait.height() as f32 {
+                let at = (row as usize * frame.width() as usize + column as usize) * 3;
+                frame.pixels_mut()[at..at + 3].copy_from_slice(&portrait.pixel(u as u32, v as u32));
+            }
+        }
+    }
+}
+
+/// Two enrolled people stand apart, change places, one before the other, and stand again: events, and
+/// the names beside them on the left and on the right in the last look.
+fn crossing(appearance: Option<AppearanceThresholds>) -> (Vec<IdentityEvent>, Vec<String>) {
+    let config = Config::default();
+    let models = ModelSet::load(&models_folder()).unwrap();
+    let runtime = models.runtime(&litert_library()).unwrap();
+    let mut perception = Perception::new(&models, &runtime, &config).unwrap();
+    let snapshot = gallery(&mut perception, |person| person.enrolled.then_some(person.name));
+    let in_force = config.thresholds(&models.manifest.embedder.thresholds).unwrap();
+    let mut settings = RecogniserSettings::new(&config, &in_force);
+    settings.visitors.appearance = appearance.unwrap_or(settings.visitors.appearance);
+    let clock = Arc::new(SimulatedClock::new(UnixMillis(0)));
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let mut recogniser = Recogniser::new(perception, Arc::new(Gallery::new(snapshot)), settings, shared);
+
+    let [far, near] = ["barack_obama_3", "eileen_collins_1"]
+        .map(|name| limen::decode::still(&fs::read(portrait(name)).unwrap()).unwrap());
+    let (mut events, mut last) = (Vec::new(), Vec::new());
+    for number in 0..75_u32 {
+        let share = ((number as f32 - 25.0) / 20.0).clamp(0.0, 1.0);
+        let mut frame = RgbImage::from_pixels(640, 480, vec![128; 640 * 480 * 3]).unwrap();
+        pasted(&mut frame, &far, 140.0 + 360.0 * share, 230.0);
+        pasted(&mut frame, &near, 500.0 - 360.0 * share, 250.0);
+        let raw = RawFrame {
+            id: FrameId(number.into()),
+            captured_at: clock.monotonic(),
+            format: PixelFormat::Rgb3,
+            size: SIZE,
+            stride: 640 * 3,
+            bytes: frame.into_pixels(),
+        };
+        let mut look = None;
+        recogniser.frame(&raw, &mut events, Some(&mut look)).unwrap();
+        if let Some(mut look) = look {
+            look.faces.sort_by(|a, b| a.detection.bbox.left.total_cmp(&b.detection.bbox.left));
+            last = look.faces.iter().map(|face| format!("{:?}", NameOf(&face.label))).collect();
+        }
+        clock.advance(Duration::from_micros(66_667));
+    }
+    recogniser.end_all(&mut events);
+    (events, last)
+}
+
+/// Prints the name, which the label itself does not.
+struct NameOf<'a>(&'a SeenLabel);
+
+impl std::fmt::Debug for NameOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            SeenLabel::Subject(_, name) => f.write_str(name.as_str()),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn two_people_who_change_places_keep_their_visits() {
+    let (events, last) = crossing(None);
+    let lines: Vec<_> = events.iter().map(IdentityEvent::line).collect();
+    assert_eq!(last, ["Eileen Collins", "Barack Obama"], "{lines:#?}");
+    let kinds = |wanted: fn(&Outcome) -> bool| events.iter().filter(|event| wanted(&event.outcome)).count();
+    assert_eq!((kinds(is_identified), kinds(is_ended), events.len()), (2, 2, 4), "{lines:#?}");
+}
+
+#[test]
+fn by_boxes_alone_they_would_be_taken_for_each_other() {
+    let (alike, unlike) = (ComparisonScore::MAX, ComparisonScore::MIN);
+    let (events, _) = crossing(Some(AppearanceThresholds { alike, unlike, lead: 0.05 }));
+    let identified = events.iter().filter(|event| is_identified(&event.outcome)).count();
+    assert!(identified > 2, "{events:?}");
 }
 
 fn is(kind: &'static str) -> impl Fn(&Value) -> bool {

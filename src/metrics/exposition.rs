@@ -326,7 +326,6 @@ mod tests {
     use crate::clock::Monotonic;
     use crate::frame::{FrameId, FrameSize, PixelFormat, RawFrame};
     use crate::metrics::tests::{Started, started};
-    use crate::metrics::{CommandOutcome, Direction};
     use crate::recogniser::RecogniserStats;
 
     /// Samples by name and labels, after checking the text as OpenMetrics wants it: each family is announced
@@ -399,9 +398,8 @@ mod tests {
         metrics.observe_decision(Duration::from_millis(70));
         metrics.observe_publish(Duration::from_millis(90));
         metrics.observe_commit(Duration::from_millis(3));
-        metrics.mqtt_message(Direction::Sent);
-        metrics.mqtt_message(Direction::Sent);
-        metrics.mqtt_command(CommandOutcome::Ignored);
+        dashboard.sources.mqtt.sent.add(2);
+        dashboard.sources.mqtt.command(CommandOutcome::Retained);
         metrics.http_answered(404);
         metrics.http_refused();
         metrics.set_faces(2);
@@ -430,7 +428,7 @@ mod tests {
             ("limen_store_commit_seconds_count", 1.0),
             ("limen_mqtt_messages_total{direction=\"sent\"}", 2.0),
             ("limen_mqtt_messages_total{direction=\"received\"}", 0.0),
-            ("limen_mqtt_commands_total{outcome=\"ignored\"}", 1.0),
+            ("limen_mqtt_commands_total{outcome=\"retained\"}", 1.0),
             ("limen_http_requests_total{status=\"refused\"}", 1.0),
             ("limen_http_refused_connections_total", 1.0),
             ("limen_faces", 2.0),

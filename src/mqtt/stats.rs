@@ -56,7 +56,7 @@ impl CommandOutcome {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) fn add(&self, more: u64) {
+    pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
@@ -100,7 +100,7 @@ impl MqttStats {
         self.commands[outcome as usize].get()
     }
 
-    pub(super) fn command(&self, outcome: CommandOutcome) {
+    pub(crate) fn command(&self, outcome: CommandOutcome) {
         self.commands[outcome as usize].add(1);
     }
 }
