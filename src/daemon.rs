@@ -210,7 +210,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
         clock: Arc::clone(&clock),
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &key, cancel.clone())?;
-    drop((store, key));
+    drop(key);
 
     let printed = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -236,6 +236,12 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
             frames.slot().close();
         }
         let recognised = supervisor.join("recogniser", RECOGNISER_DRAIN);
+        // The broker is to have what the recogniser said last.
+        if !store.settle(STORE_DRAIN) {
+            tracing::warn!(
+                "the last events are not in the outbox yet; they are published after the next start"
+            );
+        }
         cancel.cancel();
         let published = supervisor.join("network", NETWORK_DRAIN);
         ending.store(true, Ordering::Relaxed);

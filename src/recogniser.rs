@@ -36,6 +36,9 @@ use crate::visitors::{Decided, EndedVisit, Probe, VisitorSettings, Visitors};
 
 /// The subjects that decide between a match and an ambiguity: the best and the second.
 const RANKED_SUBJECTS: usize = 2;
+/// The wall clock was set when it has moved against the monotonic one by more than this; below, it is
+/// rounding and slewing.
+const CLOCK_SET_MS: u64 = 50;
 /// A kept picture of a face is a square of this side, pixels.
 const CROP_SIDE: u32 = 224;
 /// How much larger than the face's box the kept picture is.
@@ -182,6 +185,8 @@ pub struct Recogniser {
     /// Confirmed faces in view, as told last.
     faces: u32,
     keep_crops: bool,
+    /// Wall time of the monotonic clock's zero.
+    wall_zero: i64,
 }
 
 impl Recogniser {
@@ -209,6 +214,7 @@ impl Recogniser {
             metrics: Arc::default(),
             faces: 0,
             keep_crops: settings.keep_crops,
+            wall_zero: i64::MIN,
         }
     }
 
@@ -416,10 +422,11 @@ impl Recogniser {
         if !matches!(outcome, Outcome::Ended { .. }) {
             self.metrics.observe_decision(latency);
         }
+        let captured_wall = self.wall(captured_at);
         events.push(IdentityEvent {
             id: self.next_event,
             track,
-            captured_at: self.wall(captured_at),
+            captured_at: captured_wall,
             captured: captured_at,
             latency_ms: latency.as_secs_f32() * 1e3,
             looks,
@@ -430,15 +437,20 @@ impl Recogniser {
         self.next_event += 1;
     }
 
-    /// The wall time at which something was captured.
-    fn wall(&self, captured_at: Monotonic) -> UnixMillis {
-        let ago = self.clock.monotonic().since(captured_at).as_millis();
-        UnixMillis(self.clock.wall().0 - i64::try_from(ago).unwrap_or(0))
+    /// The wall time at which something was captured. Steady: the same instant always gives the same
+    /// time, unless the wall clock was set meanwhile.
+    fn wall(&mut self, captured: Monotonic) -> UnixMillis {
+        let since_boot = |at: Monotonic| at.since(Monotonic::default()).as_millis() as i64;
+        let zero = self.clock.wall().0 - since_boot(self.clock.monotonic());
+        if zero.abs_diff(self.wall_zero) > CLOCK_SET_MS {
+            self.wall_zero = zero;
+        }
+        UnixMillis(self.wall_zero + since_boot(captured))
     }
 
     /// Tells whoever listens about one closer look.
-    fn tell(&self, captured_at: Monotonic, frame: FrameSize, probe: &Probe) {
-        let Some(face) = self.visitors.face(probe.track) else { return };
+    fn tell(&mut self, captured_at: Monotonic, frame: FrameSize, probe: &Probe) {
+        let Some(face) = self.visitors.face(probe.track).cloned() else { return };
         let attempts = self.visitors.visit(probe.track).map_or(0, Visit::looks) + 1;
         let outcome = match &probe.decision {
             Decision::Match { candidate, .. } => {
@@ -447,10 +459,11 @@ impl Recogniser {
             Decision::NoMatch { best } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
             Decision::Inconclusive(reason) => AttemptOutcome::Inconclusive(reason.code()),
         };
+        let (captured_wall, first_seen_at) = (self.wall(captured_at), self.wall(face.first_seen));
         self.live.send(Live::Attempt(Attempt {
             track: probe.track,
-            captured_at: self.wall(captured_at),
-            first_seen_at: self.wall(face.first_seen),
+            captured_at: captured_wall,
+            first_seen_at,
             latency_ms: self.clock.monotonic().since(captured_at).as_secs_f32() * 1e3,
             outcome,
             bbox: face.detection.bbox,

@@ -54,6 +54,8 @@ pub enum Request {
     SetFaceUnlock(bool, oneshot::Sender<Result<(), StoreRefusal>>),
     /// Read the gallery anew.
     ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
+    /// Tell when everything before this is done.
+    Settle(std::sync::mpsc::Sender<()>),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
 }
@@ -74,6 +76,12 @@ impl StoreHandle {
     pub fn record(&self, event: IdentityEvent) -> bool {
         self.metrics.store_request_queued();
         self.requests.send(Request::Record(Box::new(event))).is_ok()
+    }
+
+    /// Waits until everything asked before is done, at most `patience`; `false` when it was not.
+    pub fn settle(&self, patience: Duration) -> bool {
+        let (reply, done) = std::sync::mpsc::channel();
+        self.send(Request::Settle(reply)).is_ok() && done.recv_timeout(patience).is_ok()
     }
 
     /// Records that somebody rang.

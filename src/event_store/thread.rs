@@ -174,6 +174,9 @@ impl StoreThread {
                 let result = self.load_gallery();
                 let _ = reply.send(result.map_err(|error| StoreRefusal::Failed(error.to_string())));
             }
+            Request::Settle(reply) => {
+                let _ = reply.send(());
+            }
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }

@@ -96,6 +96,7 @@ impl Device {
             space: space(),
             retention: Retention { keep: day, count: 100_000, keep_crops: day },
             status: status.clone(),
+            metrics: Arc::default(),
             clock: Arc::clone(&clock),
         })
         .unwrap();
@@ -228,6 +229,7 @@ impl Device {
             latency_ms: 40.5,
             looks: 5,
             probes: 2,
+            crop: None,
             outcome,
         }
     }
@@ -235,19 +237,29 @@ impl Device {
     pub(crate) fn identified(&self, subject: SubjectId) {
         let name = SubjectName::new("whatever").unwrap();
         let (score, margin) = (ComparisonScore::new(0.75), Some(0.5));
-        let event = self.event(Outcome::Identified { subject, name, score, margin });
-        assert!(self.store.record(event, None));
+        let (agreeing_probes, quality) = (2, QualityScore::new(0.5));
+        let event =
+            self.event(Outcome::Identified { subject, name, score, margin, agreeing_probes, quality });
+        assert!(self.store.record(event));
     }
 
     pub(crate) fn unknown(&self) {
-        assert!(self.store.record(self.event(Outcome::Unknown { best_score: None }), None));
+        let reason = Reason::BelowThreshold;
+        assert!(self.store.record(self.event(Outcome::Unknown { best_score: None, reason })));
     }
 
     pub(crate) fn ended(&self) {
-        let inconclusive = BTreeMap::from([("too_far", 7)]);
-        let verdict = EndVerdict::Undecided;
-        let event = self.event(Outcome::Ended { seen_ms: 2_400, verdict, name: None, inconclusive });
-        assert!(self.store.record(event, None));
+        let event = self.event(Outcome::Ended {
+            seen_ms: 2_400,
+            verdict: EndVerdict::Undecided,
+            subject: None,
+            name: None,
+            reason: Some(Reason::TooFar),
+            matches: 0,
+            no_match: 0,
+            inconclusive: BTreeMap::from([(Reason::TooFar, 7)]),
+        });
+        assert!(self.store.record(event));
     }
 
     /// Waits for something that no message tells.
