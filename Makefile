@@ -36,12 +36,13 @@ help: ## list these targets
 run: build ## the demo: names on faces in a built-in moving scene
 	$(RUNTIME) '$(LIMEN)' run --demo $(ARGS)
 
-test: setup ## every test
+test: ## every test
+	@tools/setup.sh test
 	tests/setup.sh
 	tests/models.sh
 	$(RUNTIME) cargo test --locked
 
-setup: ## what building and testing need; called by the other targets
+setup: ## what building and running need; called by the other targets
 	@tools/setup.sh
 
 build: setup ## the release binary

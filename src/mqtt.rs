@@ -146,6 +146,7 @@ pub async fn run(parts: MqttParts, cancel: CancellationToken) -> Result<(), Mqtt
         }
         pause(&parts, &mut memory, &cancel, backoff.next(random_byte())).await;
     }
+    memory.tell(&parts.store);
     Ok(())
 }
 

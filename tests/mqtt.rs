@@ -298,7 +298,11 @@ fn commands_are_carried_out_and_answered() {
         let off = ask(&broker, &mut messages, "face_unlock", r#"{"transaction":"1","on":false}"#);
         assert_eq!(off, json!({ "transaction": "1", "status": "ok", "data": { "on": false } }));
         assert!(!*device.store.face_unlock().borrow());
-        messages.wait_for("switch", |m| m.topic.ends_with("state/face_unlock") && m.payload == "OFF");
+        // State and answer come in either order.
+        let shown = |m: &Message| m.topic.ends_with("state/face_unlock") && m.payload == "OFF";
+        if !messages.seen.iter().any(shown) {
+            messages.wait_for("switch", shown);
+        }
         let rung = ask(&broker, &mut messages, "ring", r#"{"transaction":"2"}"#);
         let ring = messages
             .seen_on("limen/door/doorbell")
@@ -456,14 +460,18 @@ fn occupancy_follows_who_is_in_view() {
 #[test]
 fn refused_event_is_kept_told_and_sent_once_it_is_permitted() {
     let (broker, state) = (Broker::stopped(Guard::Open), State::new());
-    broker.permit("topic readwrite homeassistant/#\ntopic read limen/#\ntopic write limen/door/availability");
+    let all_but_events = ["availability", "info", "state/#", "door/#", "health"]
+        .map(|topic| format!("topic write limen/door/{topic}\n"))
+        .concat();
+    broker.permit(&format!("topic readwrite homeassistant/#\ntopic read limen/#\n{all_but_events}"));
     let mut broker = broker;
     broker.start();
     let mut messages = broker.listen();
     let device = start(&state, &config(&broker));
     messages.wait_for("online", |m| m.topic == AVAILABILITY && m.payload == "online");
     device.unknown();
-    device.until_degraded("permit this client to publish on limen/door/event");
+    // Some versions of the broker answer a refusal, others close the connection over it.
+    device.until_degraded("access rules");
     assert_eq!(device.waiting(), 1);
     broker.permit("topic readwrite #");
     broker.reload();
@@ -505,7 +513,7 @@ fn killed_broker_is_found_again_within_three_seconds() {
 fn ten_thousand_events_of_an_outage_arrive_in_order_and_none_is_lost() {
     let (mut broker, state) = (Broker::new(Guard::Open), State::new());
     // The broker keeps this session: nothing is missed while both find their way back.
-    drop(broker.listen_as("witness", &["-c", "-x", "3600"]));
+    broker.keep_for("witness");
     broker.stop();
     let clock = Arc::new(SimulatedClock::new(UnixMillis(1_795_406_706_000)));
     let device = Device::start(&state, &config(&broker), clock.clone());
@@ -524,7 +532,7 @@ fn ten_thousand_events_of_an_outage_arrive_in_order_and_none_is_lost() {
     let begun = Instant::now();
     device.until("every acknowledgement", || device.waiting() == 0);
     let took = begun.elapsed();
-    let mut messages = broker.listen_as("witness", &["-c", "-x", "3600"]);
+    let mut messages = broker.listen_as("witness", broker::KEPT);
     messages
         .wait_for("the last event", |m| m.topic == "limen/door/event" && m.json()["sequence"] == old + fresh);
     let late = sequences(messages.seen_on("limen/door/event/late"));

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a machine with nothing but Rust ready to build, run and test limen:
 #
-#   tools/setup.sh            what building, running and testing need
+#   tools/setup.sh            what building and running need
+#   tools/setup.sh test       besides: a broker, its clients and openssl, for the tests
 #   tools/setup.sh lint       besides: shellcheck and cargo-deny
 #   tools/setup.sh fuzz       besides: cargo-fuzz
 #
@@ -95,6 +96,11 @@ missing_packages() {
     fi
     if [[ $purpose == lint ]]; then
         has shellcheck || echo shellcheck
+    elif [[ $purpose == test ]]; then
+        # Debian keeps the broker where only root looks.
+        has mosquitto || [[ -x /usr/sbin/mosquitto ]] || echo mosquitto
+        has mosquitto_sub || echo mosquitto-clients
+        has openssl || echo openssl
     elif [[ $purpose == fuzz ]]; then
         has c++ || echo g++
     fi
@@ -207,8 +213,8 @@ fetch_tool() {
 
 purpose=${1:-build}
 case $#:$purpose in
-    [01]:build | 1:lint | 1:fuzz) ;;
-    *) fail 2 "usage: tools/setup.sh [build|lint|fuzz]" ;;
+    [01]:build | 1:test | 1:lint | 1:fuzz) ;;
+    *) fail 2 "usage: tools/setup.sh [build|test|lint|fuzz]" ;;
 esac
 check_machine
 read_pins

@@ -4,6 +4,7 @@ use super::Config;
 use super::declare::find;
 use super::error::{ConfigError, Problem};
 use crate::models::Thresholds;
+use crate::mqtt::is_id;
 
 /// Most that two pictures of one person can be expected to score, a slightly turned head or another
 /// lamp included. The range of identification.threshold ends here too.
@@ -60,6 +61,7 @@ impl Config {
         self.check_identification(&mut found);
         self.check_tracking(&mut found);
         self.check_http(&mut found);
+        self.check_mqtt(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
     }
 
@@ -172,6 +174,71 @@ impl Config {
                     self.stated("http", "public_url")
                 ));
             }
+        }
+    }
+
+    fn check_mqtt(&self, found: &mut Vec<String>) {
+        let (mqtt, compatibility) = (&self.mqtt, &self.compatibility);
+        if self.device.id.as_deref().is_some_and(|id| !is_id(id)) {
+            found.push(format!(
+                "{} stands in topics: only letters, digits, - and _ can",
+                self.stated("device", "id")
+            ));
+        }
+        let prefixes = [
+            ("mqtt", "prefix", Some(&mqtt.prefix)),
+            ("home_assistant", "prefix", Some(&self.home_assistant.prefix)),
+            ("compatibility", "frigate_prefix", compatibility.frigate_prefix.as_ref()),
+            ("compatibility", "double_take_prefix", compatibility.double_take_prefix.as_ref()),
+        ];
+        for (section, key, prefix) in prefixes {
+            let is_prefix = |prefix: &str| {
+                !prefix.contains(['+', '#'])
+                    && !prefix.starts_with('$')
+                    && prefix.split('/').all(|p| !p.is_empty())
+            };
+            if prefix.is_some_and(|prefix| !is_prefix(prefix)) {
+                found.push(format!(
+                    "{} begins topics: + # and a leading $ mean something else there, and no part may be empty",
+                    self.stated(section, key)
+                ));
+            }
+        }
+        for (at, (section, key, prefix)) in prefixes.iter().enumerate() {
+            for (other_section, other_key, other) in &prefixes[..at] {
+                if prefix.is_some() && prefix == other {
+                    found.push(format!(
+                        "{} is {} too: each needs topics of its own",
+                        self.stated(section, key),
+                        self.stated(other_section, other_key)
+                    ));
+                }
+            }
+        }
+        if mqtt.client_certificate_file.is_some() != mqtt.client_key_file.is_some() {
+            found.push(format!(
+                "{} and {}: one is of no use without the other",
+                self.stated("mqtt", "client_certificate_file"),
+                self.stated("mqtt", "client_key_file")
+            ));
+        }
+        if !mqtt.tls {
+            let unused =
+                [("ca_file", &mqtt.ca_file), ("client_certificate_file", &mqtt.client_certificate_file)];
+            for (key, _) in unused.iter().filter(|(_, file)| file.is_some()) {
+                found.push(format!(
+                    "{} is of no use while {}: the connection would not be encrypted",
+                    self.stated("mqtt", key),
+                    self.stated("mqtt", "tls")
+                ));
+            }
+        }
+        if mqtt.host.as_deref().is_some_and(|host| host.contains(['/', ' ', '@']) || host.contains("::")) {
+            found.push(format!(
+                "{} is no host name or IPv4 address; the port stands in mqtt.port, and a broker with an IPv6 \
+                 address needs a name",
+                self.stated("mqtt", "host")
+            ));
         }
     }
 

@@ -52,6 +52,8 @@ impl LinkFailure {
             E::MqttState(S::Deserialization(rumqttc::v5::mqttbytes::Error::PayloadSizeLimitExceeded {
                 ..
             })) => Self::oversized(),
+            // It names no source, unlike the older protocol's.
+            E::MqttState(S::Deserialization(rumqttc::v5::mqttbytes::Error::Io(io))) => Self::from_chain(io),
             other => Self::from_chain(other),
         }
     }
@@ -99,8 +101,9 @@ impl LinkFailure {
 }
 
 const NO_BROKER: &str = "what answers there is no MQTT broker: look at mqtt.host and mqtt.port";
-const CLOSED: &str = "the broker closed the connection: it was stopped, or it refuses this client; its log tells. A \
-                      broker that expects encryption closes a plain connection too (mqtt.tls)";
+const CLOSED: &str = "the broker closed the connection: it was stopped, or does not take this client, or its \
+                      access rules forbid what this device publishes; its log tells. A broker that expects \
+                      encryption closes a plain connection too (mqtt.tls)";
 
 fn refusal(code: Code5) -> String {
     match code {

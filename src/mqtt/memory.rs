@@ -10,7 +10,7 @@ use super::commands::Gate;
 use super::compatibility::Compatibility;
 use super::stats::MqttStats;
 use crate::clock::UnixMillis;
-use crate::event_store::{EventId, EventKind, RecordedEvent};
+use crate::event_store::{EventId, EventKind, RecordedEvent, StoreHandle};
 use crate::gallery::{GallerySnapshot, SubjectId};
 use crate::live::{Attempt, Live};
 
@@ -96,6 +96,13 @@ impl Memory {
             oldest.and_then(|subject| self.last_seen.remove(&subject));
         }
         true
+    }
+
+    /// Tells the store what the broker has acknowledged; what it has no room for is kept.
+    pub(super) fn tell(&mut self, store: &StoreHandle) {
+        if !self.acknowledged.is_empty() && store.published(self.acknowledged.clone()).is_ok() {
+            self.acknowledged.clear();
+        }
     }
 
     /// Forgets whoever is no longer enrolled.

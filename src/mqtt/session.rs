@@ -299,7 +299,7 @@ impl Session<'_> {
                 self.parts.stats.refused.add(1);
                 self.refused_until = Some(Instant::now() + self.parts.timing.refused_pause);
                 let words = format!(
-                    "broker {}: it refuses events ({reason}): permit this client to publish on {}",
+                    "broker {}: it refuses events ({reason}): permit this client to publish on {} in its access rules",
                     self.parts.settings.address(),
                     self.topics.event()
                 );
@@ -404,11 +404,12 @@ impl Session<'_> {
         true
     }
 
-    /// Passes acknowledgements on; what the store has no room for is said again.
+    /// Passes acknowledgements on, many at a time while there are many: each time is a transaction. What
+    /// the store has no room for is said again.
     fn tell_store(&mut self) {
-        let acknowledged = &mut self.memory.acknowledged;
-        if !acknowledged.is_empty() && self.parts.store.published(acknowledged.clone()).is_ok() {
-            acknowledged.clear();
+        let in_a_row = self.flight.has_events() && self.memory.acknowledged.len() < BATCH / 2;
+        if !in_a_row {
+            self.memory.tell(&self.parts.store);
         }
     }
 
@@ -472,6 +473,7 @@ impl Session<'_> {
     }
 
     fn say_goodbye(&mut self, now: Instant) {
+        self.memory.tell(&self.parts.store);
         self.leaving = Leaving::Goodbye(now + GOODBYE);
         let message = self.state(self.topics.availability(), b"offline".to_vec());
         self.push(message, Token::Goodbye);

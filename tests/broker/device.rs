@@ -18,6 +18,7 @@ use limen::gallery::{
 };
 use limen::live::LiveChannel;
 use limen::mqtt::{CommandRequest, Hooks, MqttError, MqttParts, MqttSettings, MqttStats, Timing};
+use limen::reason::Reason;
 use limen::score::{ComparisonScore, QualityScore};
 use limen::status::{Condition, Part, Status};
 use limen::supervisor::Supervisor;
