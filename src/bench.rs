@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod idle;
+pub mod latency;
 pub mod memory;
 pub(crate) mod random;
 pub mod search;

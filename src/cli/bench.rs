@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::idle::bench_idle;
+use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record};
 use limen::bench::search::bench_search;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
@@ -18,8 +19,8 @@ use limen::gallery::GalleryStore;
 use limen::install;
 use serde_json::json;
 
-use super::enrol::read_picture;
-use super::{Answer, Context};
+use super::enrol::{enrol_scene, read_picture};
+use super::{Answer, Context, Usage};
 
 /// Size of the frames that are timed.
 const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
@@ -32,15 +33,17 @@ const TEMPLATES: u32 = 100_000;
 const STARTS: u32 = 5;
 /// Long enough for twenty forced looks.
 const IDLE_SECONDS: u32 = 20;
+const VISITS: u32 = 500;
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  limen bench                               all four, on the built-in scene
+  limen bench                               all but latency, on the built-in scene
   limen bench frames --export /tmp/frames   keep the frames, for another program to be timed on
   limen bench frames --pictures frames/     frames of your own, JPEGs of one size
   limen bench search --templates 100000
-  limen bench idle --seconds 600            whether memory stays as it is")]
+  limen bench idle --seconds 600            whether memory stays as it is
+  limen bench latency --visits 500          from the camera to a subscriber of mosquitto; ten minutes")]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
     what: Option<What>,
@@ -78,6 +81,15 @@ enum What {
         #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
         seconds: u32,
     },
+    /// From capturing a frame to a subscriber of a broker, over the whole daemon: 640x480 at 15 Hz
+    Latency {
+        /// Visits to time, of 1.3 s each
+        #[arg(long, default_value_t = VISITS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        visits: u32,
+        /// A running broker; without, a mosquitto is started on a free port of the loopback interface
+        #[arg(long, value_name = "HOST:PORT")]
+        broker: Option<String>,
+    },
 }
 
 pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Answer> {
@@ -94,6 +106,7 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         Some(What::Search { templates }) => search(context, *templates)?,
         Some(What::Start { rounds }) => start(context, *rounds)?,
         Some(What::Idle { seconds }) => idle(context, *seconds)?,
+        Some(What::Latency { visits, broker }) => latency(context, *visits, broker.as_deref())?,
     }
     Ok(Answer::Yes)
 }
@@ -172,4 +185,49 @@ fn idle(context: &Context, seconds: u32) -> Result<()> {
     let watched = Duration::from_secs(seconds.into());
     let timings = bench_idle(&models, &runtime, &context.config, SIZE, watched)?;
     context.output.result(&json!({ "idle": timings }), || timings.to_string())
+}
+
+/// Runs this program as the daemon on a recording of people who come and go.
+fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
+    let models = context.models()?;
+    let thresholds = context.thresholds(&models)?;
+    let mut perception = context.perception(&models)?;
+    let folder = tempfile::tempdir().context("making a folder")?;
+    let state = folder.path().join("state");
+    let (opened, key) = super::open_state(&state, |_| ())?;
+    let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
+    enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
+    drop((store, perception));
+    let recording = folder.path().join("visits.mjpeg");
+    record(&recording, SIZE)?;
+    let mut own = None;
+    let (host, port) = match broker {
+        None => own.insert(Broker::start()?).address(),
+        Some(given) => {
+            let (host, port) =
+                given.rsplit_once(':').ok_or_else(|| Usage::error("--broker takes HOST:PORT"))?;
+            (host.to_owned(), port.parse().map_err(|_| Usage::error("--broker takes HOST:PORT"))?)
+        }
+    };
+    // Settings of its own: whatever this machine is configured for does not matter here.
+    let settings = folder.path().join("limen.toml");
+    let text = format!(
+        "[device]\nid = \"bench-latency\"\n[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n\
+         [camera]\nrate_hz = {RATE_HZ:.1}\n[mqtt]\nhost = \"{host}\"\nport = {port}\n"
+    );
+    std::fs::write(&settings, text).with_context(|| format!("writing {}", settings.display()))?;
+    let mut command = Process::new(std::env::current_exe().context("finding this program")?);
+    command.arg("--config").arg(&settings).arg("--state").arg(&state);
+    command.args(["run", "--source"]).arg(format!("replay:{}", recording.display()));
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LIMEN_"))
+    {
+        command.env_remove(variable);
+    }
+    command.env("LIMEN_MODELS__FOLDER", install::models_folder(&context.config));
+    command.env("LIMEN_LITERT__LIBRARY", install::litert_library(&context.config));
+    command.env("LIMEN_LOG__LEVEL", "error");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let topic = "limen/bench-latency/event";
+    let timings = runtime.block_on(bench_latency((host, port), topic, command, visits as usize))?;
+    context.output.result(&json!({ "latency": timings }), || timings.to_string())
 }
