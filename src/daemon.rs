@@ -151,7 +151,10 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
     let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
     let gallery = Arc::new(Gallery::new(snapshot));
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
-    let events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
+    let mut events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
+    if config.mqtt.host.is_none() {
+        events = events.without_broker();
+    }
     let (store_thread, store) = StoreThread::new(StoreParts {
         gallery_store,
         events,

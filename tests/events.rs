@@ -144,6 +144,18 @@ fn outbox_survives_a_restart_in_order_and_forgets_what_was_acknowledged() {
 }
 
 #[test]
+fn without_a_broker_events_are_kept_and_nothing_is_queued() {
+    let device = Device::new();
+    let mut store = device.open().without_broker();
+    store.record([(identified(&*device.clock, 1), None)]).unwrap();
+    assert_eq!(store.outbox(), Outbox { newest: 1, ..Outbox::default() });
+    assert_eq!(store.waiting(0, 9).unwrap(), []);
+    assert_eq!(store.count().unwrap(), 1);
+    drop(store);
+    assert_eq!(device.open().outbox().waiting, 0);
+}
+
+#[test]
 fn number_of_an_erased_event_is_not_given_again() {
     let device = Device::new();
     let mut store = device.open();

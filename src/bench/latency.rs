@@ -235,7 +235,7 @@ pub async fn bench_latency(
     mut command: Command,
     visits: usize,
 ) -> Result<Latencies, LatencyError> {
-    let mut options = MqttOptions::new("limen-bench-latency", host, port);
+    let mut options = MqttOptions::new("latency-subscriber", host, port);
     options.set_keep_alive(Duration::from_secs(15));
     let (client, mut connection) = AsyncClient::new(options, 16);
     client.try_subscribe(topic, QoS::AtLeastOnce).map_err(|error| LatencyError::Visit(error.to_string()))?;

@@ -33,7 +33,12 @@ pub(super) fn write<T>(
     Ok(value)
 }
 
-pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry, boot: &[u8; 16]) -> rusqlite::Result<()> {
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    entry: &Entry,
+    boot: &[u8; 16],
+    queued: bool,
+) -> rusqlite::Result<()> {
     let event = &entry.event;
     // A map of text to numbers always has a JSON form.
     let reasons = serde_json::to_string(&event.reasons).unwrap_or_else(|_| "{}".to_owned());
@@ -70,7 +75,7 @@ pub(super) fn insert(transaction: &Transaction<'_>, entry: &Entry, boot: &[u8; 1
             entry.published.map(|(at, _)| at.0),
             entry.published.map(|(_, expired)| expired),
         ])?;
-    if entry.published.is_none() {
+    if queued && entry.published.is_none() {
         transaction.prepare_cached("insert into outbox (sequence) values (?1)")?.execute([event.sequence])?;
     }
     if let Some(jpeg) = &entry.crop {

@@ -85,6 +85,8 @@ pub struct EventStore {
     /// Acknowledged, and this not written yet.
     acknowledged: BTreeMap<u64, (UnixMillis, bool)>,
     outbox: Outbox,
+    /// Whether anybody is to be told.
+    queueing: bool,
 }
 
 impl std::fmt::Debug for EventStore {
@@ -122,7 +124,15 @@ impl EventStore {
             unwritten: VecDeque::new(),
             acknowledged: BTreeMap::new(),
             outbox: Outbox { newest, waiting, ..Outbox::default() },
+            queueing: true,
         })
+    }
+
+    /// Keeps events without queueing them: there is no broker to tell. What waits already goes on
+    /// waiting for one.
+    pub fn without_broker(mut self) -> Self {
+        self.queueing = false;
+        self
     }
 
     /// What waits for the broker.
@@ -232,12 +242,12 @@ impl EventStore {
     fn take_in(&mut self, entry: Entry) {
         self.next += 1;
         self.outbox.newest = entry.event.sequence;
-        self.outbox.waiting += 1;
+        self.outbox.waiting += u64::from(self.queueing);
         self.unwritten.push_back(entry);
         while self.unwritten.len() > UNWRITTEN {
             if let Some(lost) = self.unwritten.pop_front() {
                 self.outbox.lost += 1;
-                self.outbox.waiting -= u64::from(lost.published.is_none());
+                self.outbox.waiting -= u64::from(self.queueing && lost.published.is_none());
             }
         }
     }
@@ -253,9 +263,10 @@ impl EventStore {
             return Ok(());
         }
         let (unwritten, acknowledged, boot) = (&self.unwritten, &self.acknowledged, &self.boot);
+        let queueing = self.queueing;
         write(&mut self.connection, |transaction| {
             for entry in unwritten {
-                insert(transaction, entry, boot)?;
+                insert(transaction, entry, boot, queueing)?;
             }
             for (sequence, (at, expired)) in acknowledged {
                 acknowledge(transaction, *sequence, *at, *expired)?;
