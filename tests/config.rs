@@ -241,6 +241,23 @@ fn contradicting_settings_are_refused_and_their_neighbours_are_not() {
             "could reach this device by",
         ),
         ("http.public_url = \"http:///\"", "http.public_url = \"http://door\"", "could reach this device by"),
+        ("device.id = \"front/door\"", "device.id = \"front_door-1\"", "stands in topics"),
+        ("mqtt.prefix = \"a/#\"", "mqtt.prefix = \"site/limen\"", "begins topics"),
+        ("mqtt.prefix = \"$SYS\"", "mqtt.prefix = \"SYS$\"", "begins topics"),
+        ("home_assistant.prefix = \"ha//x\"", "home_assistant.prefix = \"ha/x\"", "begins topics"),
+        (
+            "compatibility.frigate_prefix = \"limen\"",
+            "compatibility.frigate_prefix = \"frigate\"",
+            "topics of its own",
+        ),
+        (
+            "mqtt.tls = true\nmqtt.client_key_file = \"/k\"",
+            "mqtt.tls = true\nmqtt.client_key_file = \"/k\"\nmqtt.client_certificate_file = \"/c\"",
+            "of no use without the other",
+        ),
+        ("mqtt.ca_file = \"/ca\"", "mqtt.tls = true\nmqtt.ca_file = \"/ca\"", "would not be encrypted"),
+        ("mqtt.host = \"mqtt://broker\"", "mqtt.host = \"broker.local\"", "no host name"),
+        ("mqtt.host = \"fe80::1\"", "mqtt.host = \"192.0.2.1\"", "no host name"),
     ] {
         let message = refusal(refused);
         assert!(message.contains(reason), "{reason} is missing in: {message}");

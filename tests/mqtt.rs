@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 
 use limen::clock::{Clock, SimulatedClock, SystemClock, UnixMillis};
 use limen::config::Config;
-use limen::live::Live;
+use limen::frame::FrameSize;
+use limen::geometry::PixelBox;
+use limen::live::{Attempt, AttemptOutcome, Live};
 use limen::mqtt::CommandOutcome;
+use limen::score::ComparisonScore;
+use limen::track::TrackId;
 use serde_json::{Value, json};
 
 use broker::device::{Device, State, config, older};
@@ -455,6 +459,44 @@ fn occupancy_follows_who_is_in_view() {
     device.live.send(Live::Presence { faces: 0 });
     occupancy(&mut messages, "OFF");
     assert_eq!(messages.seen_on("limen/door/state/occupancy").len(), 3);
+}
+
+#[test]
+fn visit_is_told_in_the_words_of_other_programs_too() {
+    let (broker, state) = (Broker::new(Guard::Open), State::new());
+    let mut messages = broker.listen();
+    let mut config = config(&broker);
+    config.compatibility.frigate_prefix = Some("frigate".to_owned());
+    config.compatibility.double_take_prefix = Some("double-take".to_owned());
+    let device = start(&state, &config);
+    let subject = device.enrol("Ada Lovelace", false);
+    messages.on(DISCOVERY);
+    let now = SystemClock.wall();
+    device.live.send(Live::Attempt(Attempt {
+        track: TrackId(3),
+        captured_at: now,
+        first_seen_at: UnixMillis(now.0 - 500),
+        latency_ms: 40.0,
+        outcome: AttemptOutcome::Match { subject, score: ComparisonScore::new(0.75) },
+        bbox: PixelBox { left: 10.0, top: 20.0, right: 110.0, bottom: 140.0 },
+        frame: FrameSize { width: 640, height: 480 },
+        attempts: 4,
+    }));
+    let face = messages.on("frigate/tracked_object_update").json();
+    assert_eq!((&face["name"], &face["camera"]), (&json!("Ada Lovelace"), &json!("door")));
+    assert_eq!(messages.on("frigate/events").json()["type"], "new");
+    device.identified(subject);
+    let update = messages.on("frigate/events").json();
+    assert_eq!(update["after"]["sub_label"], json!(["Ada Lovelace", 0.75]));
+    assert_eq!(messages.on("double-take/matches/Ada-Lovelace").json()["match"]["confidence"], 75.0);
+    let count = messages.on("double-take/cameras/door/person");
+    assert!(count.payload == "1" && count.retained);
+    device.ended();
+    assert_eq!(messages.on("frigate/events").json()["type"], "end");
+    assert!(schema::check_all(&messages.seen) > 15);
+    let unfit =
+        json!({ "type": "face", "id": "1-a", "name": null, "score": 0, "camera": "c", "timestamp": 1 });
+    assert!(schema::check("frigate_face", &unfit).is_err());
 }
 
 #[test]

@@ -25,6 +25,15 @@ fn definition(topic: &str) -> Option<&'static str> {
     if let Some(rest) = topic.strip_prefix("homeassistant/") {
         return rest.starts_with("device/").then_some("ha_discovery");
     }
+    if topic.starts_with("double-take/matches/") {
+        return Some("double_take_match");
+    }
+    match topic {
+        "frigate/tracked_object_update" => return Some("frigate_face"),
+        "frigate/events" => return Some("frigate_event"),
+        "double-take/cameras/door" => return Some("double_take_camera"),
+        _ => {}
+    }
     Some(match topic.strip_prefix("limen/door/")? {
         "availability" | "door/availability" => "availability",
         "info" => "info",
