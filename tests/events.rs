@@ -284,7 +284,7 @@ fn child_records_until_killed() {
     loop {
         store.record([(identified(&SystemClock, 1), None)]).unwrap();
         println!("recorded {}", store.outbox().newest);
-        if store.outbox().newest % 3 == 0 {
+        if store.outbox().newest.is_multiple_of(3) {
             store.published(&[(store.outbox().newest, false)]).unwrap();
             println!("published {}", store.outbox().newest);
         }
@@ -323,7 +323,7 @@ fn killed_program_loses_no_event_it_had_recorded() {
         let expected: Vec<u64> = (1..=newest).filter(|n| !published.contains(n)).collect();
         // An acknowledgement that was not reported any more may be on the disk or not.
         let missing: Vec<_> = expected.iter().filter(|n| !waiting.contains(n)).collect();
-        assert!(missing.iter().all(|n| **n % 3 == 0) && missing.len() <= round + 1, "{missing:?}");
+        assert!(missing.iter().all(|n| n.is_multiple_of(3)) && missing.len() <= round + 1, "{missing:?}");
         assert!(waiting.iter().all(|n| !published.contains(n)), "round {round}");
         assert_eq!(waiting.len() + published.len() + missing.len(), newest as usize);
     }

@@ -140,7 +140,7 @@ pub fn record(path: &Path, size: FrameSize) -> Result<usize, LatencyError> {
         }
         run.push(number);
         if run.len() == VISIT_FRAMES {
-            frames.extend(run.drain(..));
+            frames.append(&mut run);
             frames.extend(std::iter::repeat_n(empty, GAP_FRAMES));
             visits += 1;
         }

@@ -167,7 +167,10 @@ impl StoreThread {
                 if result.is_ok() {
                     self.face_unlock.send_if_modified(|now| std::mem::replace(now, on) != on);
                 }
-                let _ = reply.send(result.as_ref().map(|()| ()).map_err(refusal));
+                let _ = reply.send(match &result {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(refusal(error)),
+                });
                 self.note(result);
             }
             Request::ReloadGallery(reply) => {

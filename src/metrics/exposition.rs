@@ -356,7 +356,7 @@ mod tests {
                         other => panic!("{other}"),
                     };
                     let fits = |suffix: &&str| bare == format!("{family}{suffix}");
-                    assert!(suffixes.iter().any(|suffix| fits(suffix)), "{line} in {family}");
+                    assert!(suffixes.iter().any(fits), "{line} in {family}");
                     let value = value.parse().unwrap();
                     assert!(samples.insert((*name).to_owned(), value).is_none(), "{line} twice");
                 }
