@@ -15,10 +15,20 @@
 //! | [`identify`] | candidates | [`identify::Decision`] |
 //! | [`visitors`] | probes with their decisions | which visit they belong to, and its [`visit::Verdict`] |
 //!
+//! What becomes of a verdict:
+//!
+//! | module | takes | gives |
+//! | --- | --- | --- |
+//! | [`event`] | verdicts and ended visits | [`event::IdentityEvent`] |
+//! | [`event_store`] | events | the same on the disk, and the outbox to the broker |
+//! | [`mqtt`] | the outbox, and what is [`live`] | messages; commands in return |
+//! | [`http`] | [`metrics`] and pictures | answers to whoever asks |
+//!
 //! [`change`] and [`cadence`] say which frames are worth that way at all.
 //!
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
-//! appliance around them, and [`models`] and [`litert`] carry the networks.
+//! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
+//! threads, [`status`] tells what is degraded, and [`watchdog`] tells systemd.
 
 pub mod align;
 pub mod appearance;

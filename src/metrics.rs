@@ -238,7 +238,7 @@ impl Dashboard {
         self.sources.recogniser.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn frames_per_second(&self) -> Option<f32> {
+    fn frames_per_second(&self) -> Option<f64> {
         let delivered = self.sources.capture.stats().delivered;
         let mut rate = self.frame_rate.lock().expect("no holder of this lock can panic");
         rate.read(self.sources.clock.monotonic(), delivered)
@@ -249,7 +249,7 @@ impl Dashboard {
 struct FrameRate {
     since: Monotonic,
     delivered: u64,
-    per_second: Option<f32>,
+    per_second: Option<f64>,
 }
 
 /// Over less than this a rate says little.
@@ -257,12 +257,12 @@ const LEAST_RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl FrameRate {
     /// The average since the last reading; when that was just now, the average before it.
-    fn read(&mut self, now: Monotonic, delivered: u64) -> Option<f32> {
+    fn read(&mut self, now: Monotonic, delivered: u64) -> Option<f64> {
         let time = now.since(self.since);
         if time >= LEAST_RATE_INTERVAL {
             let frames = delivered.saturating_sub(self.delivered);
-            *self =
-                Self { since: now, delivered, per_second: Some((frames as f64 / time.as_secs_f64()) as f32) };
+            let per_second = frames as f64 / time.as_secs_f64();
+            *self = Self { since: now, delivered, per_second: Some((per_second * 10.0).round() / 10.0) };
         }
         self.per_second
     }

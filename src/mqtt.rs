@@ -19,6 +19,7 @@ mod memory;
 mod orders;
 mod outgoing;
 mod payload;
+mod probe;
 mod secrets;
 mod session;
 mod settings;
@@ -41,6 +42,7 @@ use crate::live::LiveChannel;
 use crate::status::{Part, Status};
 
 pub use commands::CommandRequest;
+pub use probe::probe;
 pub use settings::{DeviceIdentity, MqttSettings, TlsFiles, is_id};
 pub use stats::{CommandOutcome, Counter, MqttStats};
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
+mod broker;
 mod program;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use broker::{Broker, Guard};
 use program::{Program, models_folder, portrait};
 use serde_json::Value;
 
@@ -213,7 +215,8 @@ fn broker_that_does_not_listen_is_the_problem() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let program = healthy().with("LIMEN_MQTT__HOST", "127.0.0.1").with("LIMEN_MQTT__PORT", &port);
-    assert_ne!(finding(&program.json(0, &["doctor"]), "broker")["level"], "problem");
+    // Something that listens is not yet a broker.
+    only_problem(&program.json(3, &["doctor"]), "broker", &["takes a connection, but"]);
     drop(taken);
     only_problem(&program.json(3, &["doctor"]), "broker", &[&port, "does not take a connection"]);
 }
@@ -234,4 +237,17 @@ fn wrong_configuration_is_the_problem_and_the_board_is_looked_at_all_the_same() 
     only_problem(&report, "configuration", &["widht"]);
     finding(&report, "clock");
     assert!(Path::new(&program.path("limen.toml")).exists());
+}
+
+#[test]
+fn broker_that_lets_the_device_in_is_told_from_one_that_does_not() {
+    let broker = Broker::new(Guard::Password);
+    let program =
+        healthy().with("LIMEN_MQTT__HOST", "127.0.0.1").with("LIMEN_MQTT__PORT", broker.port.to_string());
+    only_problem(&program.json(3, &["doctor"]), "broker", &["takes a connection, but"]);
+    broker::write_private(&broker.path("login"), "door\ns3cret\n");
+    let program = program.with("LIMEN_MQTT__CREDENTIALS_FILE", broker.path("login"));
+    let report = program.json(0, &["doctor"]);
+    let found = finding(&report, "broker")["found"].as_str().unwrap().to_owned();
+    assert!(found.contains("has let this device in"), "{found}");
 }

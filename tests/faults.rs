@@ -145,3 +145,19 @@ fn events_of_an_outage_outlive_kills_of_the_daemon_and_arrive_in_order() {
     assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
     println!("{last} events over three kills of the daemon, in order, none lost");
 }
+
+#[test]
+fn killed_daemon_is_told_to_be_gone_by_its_last_will() {
+    let broker = Broker::new(Guard::Open);
+    let (program, source) = with_visits(&broker);
+    let mut messages = broker.listen();
+    let running = program.start(&["run", "--json", "--source", &source]);
+    let availability = |payload: &'static str| {
+        move |message: &broker::Message| {
+            message.topic == "limen/door/availability" && message.payload == payload
+        }
+    };
+    messages.wait_for("the daemon", availability("online"));
+    running.signal(Signal::KILL);
+    messages.wait_for("its last will", availability("offline"));
+}

@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use limen::clock::{Clock, SystemClock};
-use limen::config::ConfigError;
+use limen::config::{Config, ConfigError};
 use limen::daemon::camera_settings;
 use limen::doctor::{
     Check, Finding, Level, check_broker, check_camera, check_clock, check_gallery, check_http, check_key,
     check_memory, check_storage, check_temperature,
 };
 use limen::machine;
+use limen::mqtt::{MqttSettings, probe};
 use limen::score::ComparisonScore;
 use limen::selftest;
 use limen::vault::credentials_directory;
@@ -31,7 +32,7 @@ pub(super) fn doctor(context: &Context) -> Result<Answer> {
     }
     findings.extend(recognition(context));
     findings.push(check_camera(&camera_settings(config)));
-    findings.push(check_broker(config, None));
+    findings.push(check_broker(config, &log_in));
     findings.push(check_http(config));
     findings.extend(board());
     report(&context.output, &findings)
@@ -44,6 +45,11 @@ pub(super) fn without_configuration(output: &Output, error: &ConfigError) -> Res
     let mut findings = vec![Finding::problem(Check::Configuration, error.to_string(), advice)];
     findings.extend(board());
     report(output, &findings)
+}
+
+fn log_in(config: &Config) -> std::result::Result<String, String> {
+    let settings = MqttSettings::new(config).ok_or("no broker is configured")?;
+    probe(&settings)
 }
 
 fn board() -> [Finding; 3] {

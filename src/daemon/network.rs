@@ -120,7 +120,10 @@ impl NetworkParts {
                 .enable_all()
                 .build()
                 .context("starting the network runtime")?;
-            runtime.block_on(serve(broker, server, beat, cancel))
+            let result = runtime.block_on(serve(broker, server, beat, cancel));
+            // A name server that does not answer holds a thread of the pool, which is not waited for.
+            runtime.shutdown_background();
+            result
         })?;
         Ok(())
     }

@@ -16,7 +16,7 @@ const MAX_ADDRESSES: usize = 4;
 pub type Login<'a> = &'a dyn Fn(&Config) -> Result<String, String>;
 
 /// Whether the broker can be reached: its name, a connection, and what `login` says.
-pub fn check_broker(config: &Config, login: Option<Login<'_>>) -> Finding {
+pub fn check_broker(config: &Config, login: Login<'_>) -> Finding {
     let mqtt = &config.mqtt;
     let Some(host) = mqtt.host.clone() else {
         return Finding::ok(Check::Broker, "none is configured (mqtt.host)");
@@ -69,11 +69,10 @@ fn resolve(host: &str, port: u16) -> Option<std::io::Result<Vec<SocketAddr>>> {
     within(PATIENCE, move || Ok((host.as_str(), port).to_socket_addrs()?.collect()))
 }
 
-fn logged_in(config: &Config, address: SocketAddr, login: Option<Login<'_>>) -> Finding {
-    match login.map(|login| login(config)) {
-        None => Finding::ok(Check::Broker, format!("{address} takes a connection; logging in was not tried")),
-        Some(Ok(found)) => Finding::ok(Check::Broker, format!("{address}: {found}")),
-        Some(Err(reason)) => Finding::problem(
+fn logged_in(config: &Config, address: SocketAddr, login: Login<'_>) -> Finding {
+    match login(config) {
+        Ok(found) => Finding::ok(Check::Broker, format!("{address}: {found}")),
+        Err(reason) => Finding::problem(
             Check::Broker,
             format!("{address} takes a connection, but: {reason}"),
             "check mqtt.credentials_file, mqtt.tls and mqtt.ca_file, and the broker's own log",
@@ -138,18 +137,18 @@ mod tests {
     fn broker_is_asked_to_let_in_once_it_takes_connections() {
         let broker = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = with_broker("127.0.0.1", Some(broker.local_addr().unwrap().port()));
-        assert_eq!(check_broker(&config, None).level, Level::Ok);
-        let wrong = check_broker(&config, Some(&|_| Err("not authorised".to_owned())));
+        assert_eq!(check_broker(&config, &|_| Ok("let in".to_owned())).level, Level::Ok);
+        let wrong = check_broker(&config, &|_| Err("not authorised".to_owned()));
         assert!(wrong.level == Level::Problem && wrong.found.contains("not authorised"), "{wrong:?}");
         drop(broker);
-        let away = check_broker(&config, Some(&|_| panic!("nobody to log in to")));
+        let away = check_broker(&config, &|_| panic!("nobody to log in to"));
         assert!(away.level == Level::Problem && away.advice.unwrap().contains("start the broker"));
     }
 
     #[test]
     fn name_that_cannot_exist_is_a_problem_of_the_name() {
         let config = with_broker("broker.invalid", None);
-        let finding = check_broker(&config, None);
+        let finding = check_broker(&config, &|_| panic!("nobody to log in to"));
         assert_eq!(finding.level, Level::Problem);
         assert!(finding.found.contains("broker.invalid"), "{finding:?}");
     }

@@ -65,7 +65,7 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CameraHealth {
     /// Frames a second since this was last asked, over at least a second; `null` in the first one.
-    pub fps: Option<f32>,
+    pub fps: Option<f64>,
     /// Frames delivered.
     pub delivered: u64,
     /// Of these, overwritten by a newer one before the recogniser took them.

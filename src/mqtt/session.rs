@@ -18,6 +18,7 @@ use super::link::{Client, Link, LinkEvent, LinkOptions, Message, Received, repor
 use super::memory::{Memory, Told};
 use super::orders::{Answer, Orders};
 use super::outgoing::Outgoing;
+use super::settings::MqttSettings;
 use super::topics::Topics;
 use super::{MqttParts, beats, secrets, tls};
 use crate::event_store::{RecordedEvent, StoreRefusal};
@@ -110,7 +111,7 @@ pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &Ca
         &parts.settings.device.id,
         parts.settings.discovery_prefix.as_deref(),
     );
-    let options = match options(parts, &topics).await {
+    let options = match options(&parts.settings, &topics).await {
         Ok(options) => options,
         Err(failure) => return End::Lost(failure),
     };
@@ -205,8 +206,8 @@ async fn fetched(fetch: &mut Option<Fetch>) -> Result<Vec<RecordedEvent>, StoreR
 }
 
 /// Reads what the connection needs from the disk.
-async fn options(parts: &MqttParts, topics: &Topics) -> Result<LinkOptions, LinkFailure> {
-    let settings = parts.settings.clone();
+pub(super) async fn options(settings: &MqttSettings, topics: &Topics) -> Result<LinkOptions, LinkFailure> {
+    let settings = settings.clone();
     let will_topic = topics.availability();
     let read = tokio::task::spawn_blocking(move || {
         let login = secrets::login(settings.credentials_file.as_deref(), credentials_directory().as_deref())
