@@ -6,4 +6,5 @@ pub mod latency;
 pub mod memory;
 pub(crate) mod random;
 pub mod search;
+pub mod standby;
 pub mod start;

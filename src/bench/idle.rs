@@ -155,7 +155,7 @@ fn recogniser(models: &ModelSet, runtime: &Runtime, config: &Config) -> Result<R
 }
 
 /// Draws the stream and gives its bytes.
-fn record(path: &Path, size: FrameSize, motion: Motion) -> Result<usize, IdleBenchError> {
+pub fn record(path: &Path, size: FrameSize, motion: Motion) -> Result<usize, IdleBenchError> {
     let scene = Scene::new(size, RATE_HZ)?;
     let (mut empty, mut recording) = (RgbImage::black(0, 0), Vec::new());
     scene.draw(0, &mut empty);

@@ -8,9 +8,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
-use limen::bench::idle::bench_idle;
-use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record};
+use limen::bench::idle::{Motion, bench_idle, record as record_idle};
+use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record as record_visits};
 use limen::bench::search::bench_search;
+use limen::bench::standby::bench_standby;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
 use limen::decode::JpegHeader;
@@ -34,15 +35,18 @@ const STARTS: u32 = 5;
 /// Long enough for twenty forced looks.
 const IDLE_SECONDS: u32 = 20;
 const VISITS: u32 = 500;
+/// What a daemon under measurement is called.
+const DEVICE: &str = "bench";
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  limen bench                               all but latency, on the built-in scene
+  limen bench                               all but those with a broker, on the built-in scene
   limen bench frames --export /tmp/frames   keep the frames, for another program to be timed on
   limen bench frames --pictures frames/     frames of your own, JPEGs of one size
   limen bench search --templates 100000
   limen bench idle --seconds 600            whether memory stays as it is
+  limen bench standby --seconds 600         the same of the whole daemon, with a broker
   limen bench latency --visits 500          from the camera to a subscriber of mosquitto; ten minutes")]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
@@ -81,6 +85,13 @@ enum What {
         #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
         seconds: u32,
     },
+    /// CPU time and memory of the whole daemon while nobody is in view, connected to a mosquitto that is
+    /// started for it: 640x480 MJPG at 15 Hz
+    Standby {
+        /// How long to watch
+        #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
+        seconds: u32,
+    },
     /// From capturing a frame to a subscriber of a broker, over the whole daemon: 640x480 at 15 Hz
     Latency {
         /// Visits to time, of 1.3 s each
@@ -106,6 +117,7 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         Some(What::Search { templates }) => search(context, *templates)?,
         Some(What::Start { rounds }) => start(context, *rounds)?,
         Some(What::Idle { seconds }) => idle(context, *seconds)?,
+        Some(What::Standby { seconds }) => standby(context, *seconds)?,
         Some(What::Latency { visits, broker }) => latency(context, *visits, broker.as_deref())?,
     }
     Ok(Answer::Yes)
@@ -187,19 +199,67 @@ fn idle(context: &Context, seconds: u32) -> Result<()> {
     context.output.result(&json!({ "idle": timings }), || timings.to_string())
 }
 
+/// What a daemon of this program needs that is started for a measurement.
+struct Bench {
+    folder: tempfile::TempDir,
+    state: PathBuf,
+}
+
+impl Bench {
+    /// With the people of the built-in scene enrolled.
+    fn new(context: &Context) -> Result<Self> {
+        let models = context.models()?;
+        let thresholds = context.thresholds(&models)?;
+        let mut perception = context.perception(&models)?;
+        let folder = tempfile::tempdir().context("making a folder")?;
+        let state = folder.path().join("state");
+        let (opened, key) = super::open_state(&state, |_| ())?;
+        let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
+        enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
+        Ok(Self { folder, state })
+    }
+
+    fn recording(&self) -> PathBuf {
+        self.folder.path().join("recording.mjpeg")
+    }
+
+    /// The command of the daemon, with settings of its own: whatever this machine is configured for
+    /// does not matter here.
+    fn daemon(&self, context: &Context, host: &str, port: u16, more: &str) -> Result<Process> {
+        let settings = self.folder.path().join("limen.toml");
+        let text = format!(
+            "[device]\nid = \"{DEVICE}\"\n[camera]\nrate_hz = {RATE_HZ:.1}\n\
+             [mqtt]\nhost = \"{host}\"\nport = {port}\n{more}"
+        );
+        std::fs::write(&settings, text).with_context(|| format!("writing {}", settings.display()))?;
+        let mut command = Process::new(std::env::current_exe().context("finding this program")?);
+        command.arg("--config").arg(&settings).arg("--state").arg(&self.state);
+        command.args(["run", "--source"]).arg(format!("replay:{}", self.recording().display()));
+        let ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("LIMEN_");
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
+            command.env_remove(variable);
+        }
+        command.env("LIMEN_MODELS__FOLDER", install::models_folder(&context.config));
+        command.env("LIMEN_LITERT__LIBRARY", install::litert_library(&context.config));
+        command.env("LIMEN_LOG__LEVEL", "error");
+        Ok(command)
+    }
+}
+
+fn standby(context: &Context, seconds: u32) -> Result<()> {
+    let bench = Bench::new(context)?;
+    record_idle(&bench.recording(), SIZE, Motion::Still)?;
+    let broker = Broker::start()?;
+    let (host, port) = broker.address();
+    let command = bench.daemon(context, &host, port, "[http]\nlisten = \"127.0.0.1:0\"\n")?;
+    let standby = bench_standby(command, Duration::from_secs(seconds.into()))?;
+    context.output.result(&json!({ "standby": standby }), || standby.to_string())
+}
+
 /// Runs this program as the daemon on a recording of people who come and go.
 fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
-    let models = context.models()?;
-    let thresholds = context.thresholds(&models)?;
-    let mut perception = context.perception(&models)?;
-    let folder = tempfile::tempdir().context("making a folder")?;
-    let state = folder.path().join("state");
-    let (opened, key) = super::open_state(&state, |_| ())?;
-    let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
-    enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
-    drop((store, perception));
-    let recording = folder.path().join("visits.mjpeg");
-    record(&recording, SIZE)?;
+    let bench = Bench::new(context)?;
+    record_visits(&bench.recording(), SIZE)?;
     let mut own = None;
     let (host, port) = match broker {
         None => own.insert(Broker::start()?).address(),
@@ -209,25 +269,10 @@ fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
             (host.to_owned(), port.parse().map_err(|_| Usage::error("--broker takes HOST:PORT"))?)
         }
     };
-    // Settings of its own: whatever this machine is configured for does not matter here.
-    let settings = folder.path().join("limen.toml");
-    let text = format!(
-        "[device]\nid = \"bench-latency\"\n[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n\
-         [camera]\nrate_hz = {RATE_HZ:.1}\n[mqtt]\nhost = \"{host}\"\nport = {port}\n"
-    );
-    std::fs::write(&settings, text).with_context(|| format!("writing {}", settings.display()))?;
-    let mut command = Process::new(std::env::current_exe().context("finding this program")?);
-    command.arg("--config").arg(&settings).arg("--state").arg(&state);
-    command.args(["run", "--source"]).arg(format!("replay:{}", recording.display()));
-    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LIMEN_"))
-    {
-        command.env_remove(variable);
-    }
-    command.env("LIMEN_MODELS__FOLDER", install::models_folder(&context.config));
-    command.env("LIMEN_LITERT__LIBRARY", install::litert_library(&context.config));
-    command.env("LIMEN_LOG__LEVEL", "error");
+    let more = format!("[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n");
+    let command = bench.daemon(context, &host, port, &more)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let topic = "limen/bench-latency/event";
-    let timings = runtime.block_on(bench_latency((host, port), topic, command, visits as usize))?;
+    let topic = format!("limen/{DEVICE}/event");
+    let timings = runtime.block_on(bench_latency((host, port), &topic, command, visits as usize))?;
     context.output.result(&json!({ "latency": timings }), || timings.to_string())
 }
