@@ -18,7 +18,7 @@ mod network;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
@@ -59,12 +59,19 @@ const RECOGNISER_SILENCE: Duration = Duration::from_secs(10);
 const STORE_SILENCE: Duration = Duration::from_secs(30);
 /// Tasks beat every half second.
 const NETWORK_SILENCE: Duration = Duration::from_secs(10);
-/// How long shutdown waits for each thread, one after the other, before it goes on without: 12 s in
-/// all, and systemd waits longer. The network needs the most, to hand the last events to the broker.
+/// The whole of shutdown. What has not ended by then is left behind; systemd waits 20 s.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Of this, at most: a driver that does not let go, and a recogniser that is stuck, must leave time for
+/// the last events to reach the broker and the disk.
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
-const RECOGNISER_DRAIN: Duration = Duration::from_secs(3);
-const NETWORK_DRAIN: Duration = Duration::from_secs(4);
-const STORE_DRAIN: Duration = Duration::from_secs(3);
+const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(1);
+/// Whoever reads the reports has this long for the last of them.
+const REPORTS_DRAIN: Duration = Duration::from_secs(1);
+/// Frames in a row that cannot be decoded after which the camera is not working: two seconds of them.
+const BROKEN_FRAMES: u32 = 30;
+/// How often the machine's own figures are read.
+const MACHINE: Duration = Duration::from_secs(5);
 /// The start counts as done after this long without a frame: the state is then told as degraded.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 /// Frames in a row that inference may fail on before the program gives up.
@@ -135,7 +142,7 @@ fn retention(config: &Config) -> Retention {
 
 /// Runs until `stop` is set, the recording ends, or a thread ends or stands still that should not.
 /// `report` is called on a thread of its own.
-pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -> Result<Summary> {
+pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 'static) -> Result<Summary> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let Parts { config, models, perception, state, key, gallery_store, looks } = parts;
     let status = Status::new(Arc::clone(&clock));
@@ -188,6 +195,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
         looks: looks.clone(),
         status: status.clone(),
         stats: Arc::clone(&stats),
+        rubbish: false,
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 
@@ -202,8 +210,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
         mqtt: Arc::clone(&mqtt_stats),
     };
     let cancel = CancellationToken::new();
+    let dashboard = Arc::new(Dashboard::new(Arc::clone(&metrics), sources));
     let network = NetworkParts {
-        dashboard: Arc::new(Dashboard::new(Arc::clone(&metrics), sources)),
+        dashboard: Arc::clone(&dashboard),
         metrics: Arc::clone(&metrics),
         mqtt_stats,
         store: store.clone(),
@@ -215,49 +224,54 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send) -
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &key, cancel.clone())?;
     drop(key);
 
-    let printed = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        std::thread::Builder::new().name("reports".into()).spawn_scoped(scope, {
-            let printed = &printed;
-            move || hand_out(&inbox, printed, report)
-        })?;
-        let mut round = Round {
-            started: clock.monotonic(),
-            watchdog: Watchdog::new(),
-            known: CaptureState::Starting,
-            reports,
-            metrics,
-        };
-        let result = supervise(stop, &mut supervisor, &frames, &status, &stats, clock.as_ref(), &mut round);
-        round.watchdog.stopping();
+    let printed = Arc::new(AtomicBool::new(false));
+    let printer = std::thread::Builder::new().name("reports".into()).spawn({
+        let printed = Arc::clone(&printed);
+        move || hand_out(&inbox, &printed, report)
+    })?;
+    let mut round = Round {
+        started: clock.monotonic(),
+        watchdog: Watchdog::new(),
+        known: CaptureState::Starting,
+        reports,
+        metrics,
+        dashboard,
+        machine_at: None,
+    };
+    let watched = Watched { capture: &capture, status: &status, stats: &stats, clock: clock.as_ref() };
+    let result = supervise(stop, &mut supervisor, &watched, &mut round);
+    round.watchdog.stopping();
 
-        // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
-        // broker, and what could not stays in the outbox.
-        let last_capture = frames.stats();
-        if !capture.stop(CAPTURE_DRAIN) {
-            tracing::warn!("the camera driver does not let go; leaving it behind");
-            frames.slot().close();
-        }
-        let recognised = supervisor.join("recogniser", RECOGNISER_DRAIN);
-        // The broker is to have what the recogniser said last.
-        if !store.settle(STORE_DRAIN) {
-            tracing::warn!(
-                "the last events are not in the outbox yet; they are published after the next start"
-            );
-        }
-        cancel.cancel();
-        let published = supervisor.join("network", NETWORK_DRAIN);
-        ending.store(true, Ordering::Relaxed);
-        let stored = supervisor.join("store", STORE_DRAIN);
-        printed.store(true, Ordering::Relaxed);
-        result.and(recognised).and(published).and(stored)?;
-        let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        Ok(Summary { capture: last_capture, recogniser })
-    })
+    // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
+    // broker, and what could not stays in the outbox.
+    let deadline = Instant::now() + DRAIN;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let last_capture = frames.stats();
+    if !capture.stop(CAPTURE_DRAIN) {
+        tracing::warn!("the camera driver does not let go; leaving it behind");
+        frames.slot().close();
+    }
+    let recognised = supervisor.join("recogniser", RECOGNISER_DRAIN);
+    // The broker is to have what the recogniser said last.
+    if !store.settle(SETTLE) {
+        tracing::warn!("the last events are not on the disk yet");
+    }
+    cancel.cancel();
+    let published = supervisor.join("network", left());
+    ending.store(true, Ordering::Relaxed);
+    let stored = supervisor.join("store", left());
+    printed.store(true, Ordering::Relaxed);
+    let patience = Instant::now() + REPORTS_DRAIN;
+    while !printer.is_finished() && Instant::now() < patience {
+        std::thread::sleep(TICK / 10);
+    }
+    result.and(recognised).and(published).and(stored)?;
+    let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    Ok(Summary { capture: last_capture, recogniser })
 }
 
 /// The thread `reports`. Ends when told that nothing more comes: a recogniser that is stuck never
-/// closes the queue.
+/// closes the queue. One that is stuck itself, because nobody reads what it prints, is left behind.
 fn hand_out(inbox: &Receiver<Report>, done: &AtomicBool, mut report: impl FnMut(Report)) {
     loop {
         match inbox.recv_timeout(TICK) {
@@ -276,18 +290,28 @@ struct Round {
     known: CaptureState,
     reports: SyncSender<Report>,
     metrics: Arc<Metrics>,
+    dashboard: Arc<Dashboard>,
+    /// When the machine's figures were read last.
+    machine_at: Option<Monotonic>,
+}
+
+/// What the supervising loop looks at.
+struct Watched<'a> {
+    capture: &'a Capture,
+    status: &'a Status,
+    stats: &'a Mutex<RecogniserStats>,
+    clock: &'a dyn Clock,
 }
 
 /// Watches everything until told to stop, or until something ends or stands still that should not.
 fn supervise(
     stop: &AtomicBool,
     supervisor: &mut Supervisor,
-    frames: &CaptureShared,
-    status: &Status,
-    stats: &Mutex<RecogniserStats>,
-    clock: &dyn Clock,
+    watched: &Watched<'_>,
     round: &mut Round,
 ) -> Result<()> {
+    let Watched { capture, status, stats, clock } = *watched;
+    let frames = capture.shared();
     while !stop.load(Ordering::Relaxed) {
         if let Some(ended) = supervisor.ended_within(TICK) {
             // The recogniser ends with the recording; nobody else ends in order before shutdown.
@@ -296,6 +320,9 @@ fn supervise(
                 Ok(()) => bail!("the thread `{}` ended although nobody told it to", ended.name),
                 Err(error) => Err(error).with_context(|| format!("the thread `{}`", ended.name)),
             };
+        }
+        if capture.has_died() {
+            bail!("the thread `capture` panicked");
         }
         round.camera(frames.stats(), status);
         let now = clock.monotonic();
@@ -310,8 +337,13 @@ fn supervise(
                 round.watchdog.status(&format!("dead: {stuck}"));
                 tracing::error!("{stuck}; the watchdog is no longer fed");
                 std::thread::sleep(TICK * 10);
+                continue;
             }
             Err(stuck) => bail!("{stuck}; nothing but a new start can help"),
+        }
+        if round.machine_at.is_none_or(|last| now.since(last) >= MACHINE) {
+            round.machine_at = Some(now);
+            round.dashboard.read_machine();
         }
         let seen = frames.stats().delivered > 0;
         let recognises = matches!(status.condition(Part::Recognition), Condition::Working { .. });
@@ -397,6 +429,8 @@ struct RecogniserThread {
     looks: LookChannel,
     status: Status,
     stats: Arc<Mutex<RecogniserStats>>,
+    /// The camera gives frames that cannot be decoded.
+    rubbish: bool,
 }
 
 impl RecogniserThread {
@@ -423,6 +457,7 @@ impl RecogniserThread {
                 Ok(()) => {
                     failures = 0;
                     self.status.working(Part::Recognition);
+                    self.note_broken_frames(&mut events);
                 }
                 Err(error) => {
                     failures += 1;
@@ -442,6 +477,19 @@ impl RecogniserThread {
         self.recogniser.end_all(&mut events);
         self.send(&mut events);
         Ok(())
+    }
+
+    /// A camera that gives nothing but rubbish is as good as none.
+    fn note_broken_frames(&mut self, events: &mut Vec<IdentityEvent>) {
+        let broken = self.recogniser.broken_in_a_row();
+        if broken == BROKEN_FRAMES {
+            let reason = "its frames cannot be decoded; check the cable, or ask for another camera.format";
+            self.status.degraded(Part::Camera, reason);
+            self.recogniser.end_all(events);
+            self.rubbish = true;
+        } else if broken == 0 && std::mem::replace(&mut self.rubbish, false) {
+            self.status.working(Part::Camera);
+        }
     }
 
     fn send(&mut self, events: &mut Vec<IdentityEvent>) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
+use crate::event_store::EventKind;
 use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
@@ -95,6 +96,32 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What it is about.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Identified { .. } => EventKind::Identified,
+            Self::Unknown { .. } => EventKind::Unknown,
+            Self::Ended { .. } => EventKind::Ended,
+        }
+    }
+
+    /// Takes a subject out that is no longer enrolled; true when there was one.
+    pub fn forget_unless(&mut self, enrolled: impl Fn(SubjectId) -> bool) -> bool {
+        match self {
+            Self::Identified { subject, .. } if !enrolled(*subject) => {
+                *self = Self::Unknown { best_score: None, reason: Reason::NobodyEnrolled };
+                true
+            }
+            Self::Ended { subject: subject @ Some(_), name, .. } if !subject.is_some_and(enrolled) => {
+                (*subject, *name) = (None, None);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 // A name has no serialisation of its own, so that none gets out by accident; an event is where it
 // is meant to.
 fn written_out<S: Serializer>(name: &SubjectName, serializer: S) -> Result<S::Ok, S::Error> {
@@ -130,11 +157,7 @@ impl EndVerdict {
 
 impl std::fmt::Debug for IdentityEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.outcome {
-            Outcome::Identified { .. } => "identified",
-            Outcome::Unknown { .. } => "unknown",
-            Outcome::Ended { .. } => "ended",
-        };
+        let kind = self.outcome.kind().name();
         write!(f, "IdentityEvent {{ id: {}, track: {}, {kind} }}", self.id, self.track.0)
     }
 }

@@ -107,6 +107,15 @@ impl RgbImage {
         self.pixels.resize(width as usize * height as usize * 3, 0);
     }
 
+    /// As a JPEG; `None` for a picture larger than one can be.
+    pub fn to_jpeg(&self, quality: u8) -> Option<Vec<u8>> {
+        let (width, height) = (u16::try_from(self.width()).ok()?, u16::try_from(self.height()).ok()?);
+        let mut jpeg = Vec::new();
+        let encoder = jpeg_encoder::Encoder::new(&mut jpeg, quality);
+        encoder.encode(&self.pixels, width, height, jpeg_encoder::ColorType::Rgb).ok()?;
+        Some(jpeg)
+    }
+
     /// Width and height.
     pub fn size(&self) -> FrameSize {
         self.size

@@ -4,6 +4,7 @@
 //! What must not be missed is an event: [`crate::event`] and [`crate::event_store`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{broadcast, watch};
 
@@ -72,23 +73,35 @@ pub enum AttemptOutcome {
 
 /// Both ends of the reports. Sending without a listener costs nothing.
 #[derive(Clone, Debug)]
-pub struct LiveChannel(broadcast::Sender<Live>);
+pub struct LiveChannel {
+    reports: broadcast::Sender<Live>,
+    /// As told last, for a listener that missed a report.
+    faces: Arc<AtomicU32>,
+}
 
 impl LiveChannel {
     /// No listener yet.
     pub fn new() -> Self {
-        Self(broadcast::Sender::new(LAG))
+        Self { reports: broadcast::Sender::new(LAG), faces: Arc::default() }
     }
 
     /// Tells everybody who listens.
     pub fn send(&self, live: Live) {
+        if let Live::Presence { faces } = live {
+            self.faces.store(faces, Ordering::Relaxed);
+        }
         // An error means that nobody listens.
-        let _ = self.0.send(live);
+        let _ = self.reports.send(live);
     }
 
     /// Listens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Live> {
-        self.0.subscribe()
+        self.reports.subscribe()
+    }
+
+    /// Confirmed faces in view now.
+    pub fn faces(&self) -> u32 {
+        self.faces.load(Ordering::Relaxed)
     }
 }
 

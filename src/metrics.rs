@@ -212,6 +212,7 @@ pub struct Dashboard {
     started: Monotonic,
     started_at: UnixMillis,
     frame_rate: Mutex<FrameRate>,
+    machine: Mutex<MachineHealth>,
 }
 
 impl std::fmt::Debug for Dashboard {
@@ -226,7 +227,14 @@ impl Dashboard {
         let (started, started_at) = (sources.clock.monotonic(), sources.clock.wall());
         let delivered = sources.capture.stats().delivered;
         let frame_rate = Mutex::new(FrameRate { since: started, delivered, per_second: None });
-        Self { metrics, sources, started, started_at, frame_rate }
+        let machine = Mutex::new(MachineHealth::read());
+        Self { metrics, sources, started, started_at, frame_rate, machine }
+    }
+
+    /// Reads the machine's own figures anew, for a thread that may wait for a slow sensor.
+    pub fn read_machine(&self) {
+        let now = MachineHealth::read();
+        *self.machine.lock().expect("no holder of this lock can panic") = now;
     }
 
     fn uptime(&self) -> Duration {

@@ -135,7 +135,10 @@ pub async fn run(parts: MqttParts, cancel: CancellationToken) -> Result<(), Mqtt
     while !cancel.is_cancelled() {
         let started = Instant::now();
         match session::run_once(&parts, &mut memory, &cancel).await {
-            End::Stopped => return Ok(()),
+            End::Stopped => {
+                memory.tell(&parts.store);
+                return Ok(());
+            }
             End::StoreEnded => return Err(MqttError::StoreEnded),
             End::Lost(failure) => {
                 parts.stats.failures.add(1);
@@ -160,7 +163,7 @@ async fn pause(parts: &MqttParts, memory: &mut Memory, cancel: &CancellationToke
         tokio::select! {
             () = cancel.cancelled() => return,
             () = sleep_until(until) => return,
-            live = memory.live.recv() => drop(memory.hear(live, &parts.stats)),
+            live = memory.live.recv() => drop(memory.hear(live, parts)),
             _ = beats.tick() => (parts.hooks.publish_beat)(),
         }
         // Between two connections the poll task has nothing to do, which is no reason to call it dead.

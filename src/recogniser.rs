@@ -187,6 +187,7 @@ pub struct Recogniser {
     keep_crops: bool,
     /// Wall time of the monotonic clock's zero.
     wall_zero: i64,
+    broken_in_a_row: u32,
 }
 
 impl Recogniser {
@@ -215,6 +216,7 @@ impl Recogniser {
             faces: 0,
             keep_crops: settings.keep_crops,
             wall_zero: i64::MIN,
+            broken_in_a_row: 0,
         }
     }
 
@@ -227,6 +229,11 @@ impl Recogniser {
     /// The networks.
     pub fn perception(&mut self) -> &mut Perception {
         &mut self.perception
+    }
+
+    /// Frames that could not be decoded since the last one that could.
+    pub fn broken_in_a_row(&self) -> u32 {
+        self.broken_in_a_row
     }
 
     /// What has been counted.
@@ -255,9 +262,13 @@ impl Recogniser {
         let mut decoder = std::mem::take(&mut self.decoder);
         let decoded = self.metrics.time(Stage::Decode, || decoder.decode(raw));
         let result = match decoded {
-            Ok(picture) => self.look(raw.captured_at, &picture, events, look),
+            Ok(picture) => {
+                self.broken_in_a_row = 0;
+                self.look(raw.captured_at, &picture, events, look)
+            }
             Err(error) => {
                 self.stats.undecodable += 1;
+                self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
                 tracing::debug!(%error, "a frame could not be decoded");
                 Ok(())
             }
@@ -412,12 +423,7 @@ impl Recogniser {
         outcome: Outcome,
         events: &mut Vec<IdentityEvent>,
     ) {
-        let kind = match outcome {
-            Outcome::Identified { .. } => "identified",
-            Outcome::Unknown { .. } => "unknown",
-            Outcome::Ended { .. } => "ended",
-        };
-        count(&mut self.stats.events, kind);
+        count(&mut self.stats.events, outcome.kind().name());
         let latency = self.clock.monotonic().since(captured_at);
         if !matches!(outcome, Outcome::Ended { .. }) {
             self.metrics.observe_decision(latency);

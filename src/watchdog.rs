@@ -41,11 +41,6 @@ impl Watchdog {
         }
     }
 
-    /// Whether ready was told.
-    pub fn is_ready(&self) -> bool {
-        self.ready
-    }
-
     /// The line that `systemctl status` shows.
     pub fn status(&mut self, line: &str) {
         if self.status != line {

@@ -176,3 +176,30 @@ fn visitor_in_view_is_reported_as_gone_when_the_program_ends() {
     assert!(end.success(), "{err}");
     assert!(rest.iter().any(|line| line.contains("\"event\":\"ended\"")), "{rest:?}");
 }
+
+#[test]
+fn nobody_reading_the_output_does_not_keep_the_program_from_ending() {
+    let program = Program::new().with("LIMEN_HTTP__LISTEN", "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    // Full, and nobody empties it.
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, rustix::fs::OFlags::empty()).unwrap();
+    let manager = Manager::new();
+    let mut child = program
+        .command(&["run", "--demo", "--json"])
+        .env("NOTIFY_SOCKET", &manager.path)
+        .stdout(writer)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    manager.expect("READY=1", Duration::from_secs(20));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(12);
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "it does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(reader);
+}

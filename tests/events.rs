@@ -207,22 +207,31 @@ fn retention_erases_the_oldest_by_age_and_by_number_a_bounded_number_at_a_time()
 #[test]
 fn expiry_is_told_by_the_clock_that_nobody_can_set() {
     let at = |seconds: u64| Monotonic::from_duration(Duration::from_secs(seconds));
-    let wall = |seconds: i64| UnixMillis(START.0 + seconds * 1_000);
     let device = Device::new();
     let mut store = device.open();
     device.clock.advance(Duration::from_secs(100));
     store.record([(ended(&*device.clock), None)]).unwrap();
     drop(store);
-    // Read back in the same boot: the wall clock may be set wherever one likes.
     let event = device.open().waiting(0, 1).unwrap().remove(0);
     assert_eq!(event.age, Age::ThisBoot(at(100)));
-    assert_eq!(event.remaining(at(103), wall(-99_999)), Some(Duration::from_secs(7)));
-    assert_eq!(event.remaining(at(110), wall(100)), None);
-    // After a restart of the machine only the wall clock is left, and one set back is not believed.
+    assert_eq!(event.remaining(at(103)), Some(Duration::from_secs(7)));
+    assert_eq!(event.remaining(at(110)), None);
+    // A board without a clock of its own does not know how long it was off.
     let earlier = RecordedEvent { age: Age::EarlierBoot, ..event };
-    assert_eq!(earlier.remaining(at(0), wall(104)), Some(Duration::from_secs(6)));
-    assert_eq!(earlier.remaining(at(0), wall(110)), None);
-    assert_eq!(earlier.remaining(at(0), wall(99)), None);
+    assert_eq!(earlier.remaining(at(0)), None);
+}
+
+#[test]
+fn event_captured_while_the_clock_was_wrong_takes_no_other_along() {
+    let device = Device::new();
+    let mut store = device.open();
+    store.record([(ended(&*device.clock), None)]).unwrap();
+    let back_dated = IdentityEvent { captured_at: UnixMillis(0), ..ended(&*device.clock) };
+    store.record([(back_dated, None), (ended(&*device.clock), None)]).unwrap();
+    let year = Duration::from_secs(365 * 86_400);
+    let retention = Retention { keep: year, count: 100, keep_crops: year };
+    assert_eq!(store.retain(&retention).unwrap().events, 1);
+    assert_eq!(sequences(&store.newest(None, 9).unwrap()), [3, 1]);
 }
 
 #[test]
@@ -237,6 +246,20 @@ fn erased_subject_leaves_neither_reference_nor_picture() {
     let events = store.newest(None, 9).unwrap();
     let left: Vec<_> = events.iter().map(|event| (event.subject, event.has_crop)).collect();
     assert_eq!(left, [(None, false), (Some(subject(2)), true), (None, false)]);
+}
+
+#[test]
+fn picture_taken_before_somebody_was_known_goes_with_them() {
+    let device = Device::new();
+    let mut store = device.open();
+    let unknown = Outcome::Unknown { best_score: None, reason: Reason::BelowThreshold };
+    let crop = Some(vec![0xa5; 2_000]);
+    let other = IdentityEvent { track: TrackId(9), ..event(&*device.clock, unknown.clone()) };
+    store.record([(event(&*device.clock, unknown), crop.clone()), (other, crop.clone())]).unwrap();
+    store.record([(identified(&*device.clock, 1), crop)]).unwrap();
+    assert_eq!(store.forget_all_but(&BTreeSet::new()).unwrap(), 1);
+    let left: Vec<_> = store.newest(None, 9).unwrap().iter().map(|e| (e.sequence, e.has_crop)).collect();
+    assert_eq!(left, [(3, false), (2, true), (1, false)]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod broker;
 mod program;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,34 @@ fn camera_that_comes_and_goes_fifty_times_is_found_again_within_three_seconds() 
     let (end, _, err) = running.wait(Duration::from_secs(20));
     assert!(end.success(), "{err}");
     println!("{ROUNDS} losses of the camera: found again after at most {longest:?}");
+}
+
+#[test]
+fn camera_of_undecodable_frames_is_degraded_until_it_sends_pictures_again() {
+    let program = Program::new().with("LIMEN_HTTP__LISTEN", "127.0.0.1:0");
+    let camera = program.path("camera");
+    pictures(Path::new(&camera));
+    let good: Vec<_> = std::fs::read_dir(&camera).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let saved: Vec<_> = good.iter().map(|path| (path, std::fs::read(path).unwrap())).collect();
+    let running = program.start(&["run", "--json", "--source", &format!("replay:{camera}")]);
+    running.wait_for("event", Duration::from_secs(20), |line| line["event"] == "unknown");
+    // The header is that of a picture, and nothing after it makes one.
+    for (path, bytes) in &saved {
+        let mut broken = bytes.clone();
+        let scan = broken.windows(2).position(|two| two == [0xff, 0xda]).unwrap();
+        broken.truncate(scan + 4);
+        broken.extend([0xff, 0xd9]);
+        std::fs::write(path, broken).unwrap();
+    }
+    running.wait_for("end of the visit", Duration::from_secs(20), |line| line["event"] == "ended");
+    for (path, bytes) in &saved {
+        std::fs::write(path, bytes).unwrap();
+    }
+    running.wait_for("event", Duration::from_secs(20), |line| line["event"] == "unknown");
+    running.signal(Signal::TERM);
+    let (end, _, err) = running.wait(Duration::from_secs(20));
+    assert!(end.success(), "{err}");
+    assert!(err.contains("cannot be decoded") && err.contains("working again"), "{err}");
 }
 
 /// What the device still owes the broker.
@@ -140,9 +169,15 @@ fn events_of_an_outage_outlive_kills_of_the_daemon_and_arrive_in_order() {
         message.topic.starts_with("limen/door/event") && message.json()["sequence"] == last
     });
     let events: Vec<_> = witness.seen.iter().filter(|m| m.topic.starts_with("limen/door/event")).collect();
-    let mut sequences: Vec<_> = events.iter().map(|m| m.json()["sequence"].as_u64().unwrap()).collect();
-    sequences.dedup();
+    let mut said: Vec<_> = events
+        .iter()
+        .map(|m| (m.json()["sequence"].as_u64().unwrap(), m.json()["id"].as_str().unwrap().to_owned()))
+        .collect();
+    // A repeated one has the same id: only then are both the same here.
+    said.dedup();
+    let (sequences, ids): (Vec<_>, BTreeSet<_>) = said.into_iter().unzip();
     assert_eq!(sequences, (1..=last).collect::<Vec<_>>());
+    assert_eq!(ids.len() as u64, last);
     println!("{last} events over three kills of the daemon, in order, none lost");
 }
 

@@ -79,3 +79,27 @@ fn automatic_form_falls_back_to_priorities_without_the_journal() {
     let text = log("auto", matching);
     assert!(opened(&text).starts_with("<6> INFO camera stream opened"), "{text}");
 }
+
+/// What `limen run --demo` writes to both streams until somebody is named, standard output being the
+/// journal or not.
+fn both_streams(is_journal: bool) -> String {
+    let program = Program::new().with("LIMEN_HTTP__LISTEN", "");
+    let (out, err) = (program.path("out"), program.path("err"));
+    let stream = File::create(&out).unwrap();
+    let file = stream.metadata().unwrap();
+    let mut command = program.command(&["run", "--demo", "--seconds", "4"]);
+    if is_journal {
+        command.env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino()));
+    }
+    command.stdout(stream).stderr(File::create(&err).unwrap());
+    assert!(command.status().unwrap().success());
+    fs::read_to_string(&out).unwrap() + &fs::read_to_string(&err).unwrap()
+}
+
+#[test]
+fn no_name_reaches_the_journal() {
+    let text = both_streams(true);
+    assert!(text.contains("stopped after") && !text.contains("Obama"), "{text}");
+    let elsewhere = both_streams(false);
+    assert!(elsewhere.contains("identified  Barack Obama"), "the same run names somebody: {elsewhere}");
+}

@@ -359,6 +359,13 @@ impl Capture {
         &self.shared
     }
 
+    /// Whether the thread has ended without having been told to and without the recording having ended:
+    /// it panicked.
+    pub fn has_died(&self) -> bool {
+        let orderly = matches!(self.shared.counts().state, CaptureState::Ended | CaptureState::Stopped);
+        !orderly && self.thread.as_ref().is_some_and(std::thread::JoinHandle::is_finished)
+    }
+
     /// Tells the thread to stop and waits for it, at most `patience`; `false` when it is stuck in
     /// the driver, which then only the end of the process resolves.
     pub fn stop(mut self, patience: Duration) -> bool {

@@ -8,6 +8,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -21,15 +22,15 @@ pub(super) const SOCKET: &str = "/run/systemd/journal/socket";
 /// A longer value is cut: whatever says so much has gone wrong, and a datagram has its limits.
 const MAX_VALUE_BYTES: usize = 8 << 10;
 
-/// Whether standard error is journald's: it has told the device and inode of the stream it made in
-/// `JOURNAL_STREAM`, and a program that was started with another standard error inherits the variable
+/// Whether a stream of this program is journald's: it has told the device and inode of the stream it made in
+/// `JOURNAL_STREAM`, and a program that was started with another stream inherits the variable
 /// all the same.
-pub(super) fn is_stderr(journal_stream: &str) -> bool {
+pub(super) fn is_journal(journal_stream: &str, stream: impl AsFd) -> bool {
     let parts = journal_stream.split_once(':');
     let Some((Ok(device), Ok(inode))) = parts.map(|(device, inode)| (device.parse(), inode.parse())) else {
         return false;
     };
-    rustix::fs::fstat(std::io::stderr()).is_ok_and(|stream| (stream.st_dev, stream.st_ino) == (device, inode))
+    rustix::fs::fstat(stream).is_ok_and(|stream| (stream.st_dev, stream.st_ino) == (device, inode))
 }
 
 /// The priority of syslog(3).
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn what_is_no_stream_of_ours_is_none() {
         for text in ["", ":", "1", "0:0", "a:b", "-1:-1", "99999999999999999999:1"] {
-            assert!(!is_stderr(text), "{text}");
+            assert!(!is_journal(text, std::io::stderr()), "{text}");
         }
     }
 }

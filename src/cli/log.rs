@@ -15,7 +15,8 @@ use super::journal::{self, Journal};
 
 pub(super) fn start(settings: &Log) {
     let filter = EnvFilter::new(settings.level.as_str());
-    let is_journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| journal::is_stderr(&stream));
+    let is_journal =
+        std::env::var("JOURNAL_STREAM").is_ok_and(|stream| journal::is_journal(&stream, std::io::stderr()));
     let journal = is_journal.then(|| Journal::at(Path::new(journal::SOCKET))).flatten();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Lines { with_priority: is_journal })

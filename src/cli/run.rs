@@ -1,8 +1,8 @@
 //! `limen run` and `limen cameras`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,6 +12,7 @@ use limen::clock::SystemClock;
 use limen::config::Layers;
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
+use limen::event::Outcome;
 use limen::gallery::GalleryStore;
 use limen::live::LookChannel;
 use limen::recogniser::{Look, SeenLabel};
@@ -21,7 +22,8 @@ use tokio::sync::watch;
 
 use super::enrol::enrol_scene;
 use super::identify::write_png;
-use super::output::Colour;
+use super::journal::is_journal;
+use super::output::{Colour, Output};
 use super::{Answer, Context};
 
 /// How often the picture of `--picture` is written.
@@ -124,41 +126,30 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         })?;
     }
 
-    let mut printed = Ok(());
+    let printed = Arc::new(Mutex::new(Ok(())));
     let parts = Parts { config, models, perception, state, key, gallery_store, looks };
-    let summary = run_daemon(parts, &stop, |report| {
-        let result = match report {
-            Report::Streaming(stream) if output.is_json() => {
-                output.result(&json!({ "event": "streaming", "stream": stream }), String::new)
+    let print = {
+        let (output, stop, printed) = (output.clone(), Arc::clone(&stop), Arc::clone(&printed));
+        // Names belong to whoever asked for them on a terminal or in a pipe, never in the system's log.
+        let in_log = std::env::var("JOURNAL_STREAM").is_ok_and(|s| is_journal(&s, std::io::stdout()));
+        move |report| {
+            if in_log {
+                return;
             }
-            Report::CameraLost { error } if output.is_json() => {
-                output.result(&json!({ "event": "camera_lost", "error": error }), String::new)
+            // Whoever read our output is gone: end in order, then say so.
+            if let Err(error) = tell(&output, report, start) {
+                stop.store(true, Ordering::Relaxed);
+                *printed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Err(error);
             }
-            // The log has said so.
-            Report::Streaming(_) | Report::CameraLost { .. } => Ok(()),
-            Report::Event(event) => output.result(&event, || {
-                use limen::event::Outcome;
-                let colour = match event.outcome {
-                    Outcome::Identified { .. } => Colour::Green,
-                    Outcome::Unknown { .. } => Colour::Yellow,
-                    Outcome::Ended { .. } => Colour::Grey,
-                };
-                let seconds = start.elapsed().as_secs_f32();
-                format!("{seconds:7.2}  {}", output.coloured(colour, &event.line()))
-            }),
-        };
-        // Whoever read our output is gone: end in order, then say so.
-        if let Err(error) = result {
-            stop.store(true, Ordering::Relaxed);
-            printed = Err(error);
         }
-    });
+    };
+    let summary = run_daemon(parts, &stop, print);
     stop.store(true, Ordering::Relaxed);
     if let Some(painter) = painter {
         painter.join().map_err(|_| anyhow::anyhow!("the thread picture panicked"))??;
     }
     let summary = summary?;
-    printed?;
+    std::mem::replace(&mut *printed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), Ok(()))?;
     output.result(&json!({ "event": "stopped", "summary": summary }), || {
         let (capture, recogniser) = (&summary.capture, &summary.recogniser);
         format!(
@@ -172,6 +163,29 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         )
     })?;
     Ok(Answer::Yes)
+}
+
+/// Prints one report.
+fn tell(output: &Output, report: Report, start: Instant) -> Result<()> {
+    match report {
+        Report::Streaming(stream) if output.is_json() => {
+            output.result(&json!({ "event": "streaming", "stream": stream }), String::new)
+        }
+        Report::CameraLost { error } if output.is_json() => {
+            output.result(&json!({ "event": "camera_lost", "error": error }), String::new)
+        }
+        // The log has said so.
+        Report::Streaming(_) | Report::CameraLost { .. } => Ok(()),
+        Report::Event(event) => output.result(&event, || {
+            let colour = match event.outcome {
+                Outcome::Identified { .. } => Colour::Green,
+                Outcome::Unknown { .. } => Colour::Yellow,
+                Outcome::Ended { .. } => Colour::Grey,
+            };
+            let seconds = start.elapsed().as_secs_f32();
+            format!("{seconds:7.2}  {}", output.coloured(colour, &event.line()))
+        }),
+    }
 }
 
 /// The thread `picture`: writes the newest look, unless there is none since the last time. When the

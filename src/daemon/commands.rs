@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jpeg_encoder::{ColorType, Encoder};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::RgbImage;
 use crate::http::SnapshotShelf;
 use crate::live::LookChannel;
 use crate::mqtt::CommandRequest;
@@ -82,7 +80,7 @@ impl Commands {
         let look = looks.borrow_and_update().clone().filter(|_| matches!(seen, Ok(Ok(()))));
         let look = look.ok_or("no frame was looked at in time; is there a camera?")?;
         // Milliseconds of work, which would keep the connection to the broker waiting.
-        let jpeg = tokio::task::spawn_blocking(move || encoded(&look.picture)).await;
+        let jpeg = tokio::task::spawn_blocking(move || look.picture.to_jpeg(SNAPSHOT_QUALITY)).await;
         let jpeg = jpeg.ok().flatten().ok_or("the picture could not be encoded")?;
         let id = self.shelf.put(jpeg).ok_or("the system gives no random numbers")?;
         Ok(json!({ "url": format!("{}/snapshot/{id}", url.trim_end_matches('/')) }))
@@ -100,12 +98,4 @@ fn described(face: &SeenFace) -> Value {
             json!({ "track": track, "state": "undecided", "reason": reason.map(|reason| reason.code()) })
         }
     }
-}
-
-fn encoded(picture: &RgbImage) -> Option<Vec<u8>> {
-    let (width, height) = (u16::try_from(picture.width()).ok()?, u16::try_from(picture.height()).ok()?);
-    let mut jpeg = Vec::new();
-    let encoder = Encoder::new(&mut jpeg, SNAPSHOT_QUALITY);
-    encoder.encode(picture.pixels(), width, height, ColorType::Rgb).ok()?;
-    Some(jpeg)
 }

@@ -54,8 +54,8 @@ pub enum Request {
     SetFaceUnlock(bool, oneshot::Sender<Result<(), StoreRefusal>>),
     /// Read the gallery anew.
     ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
-    /// Tell when everything before this is done.
-    Settle(std::sync::mpsc::Sender<()>),
+    /// Tell when everything before this is done, and whether all of it is on the disk.
+    Settle(std::sync::mpsc::Sender<bool>),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
 }
@@ -78,10 +78,10 @@ impl StoreHandle {
         self.requests.send(Request::Record(Box::new(event))).is_ok()
     }
 
-    /// Waits until everything asked before is done, at most `patience`; `false` when it was not.
+    /// Waits until everything asked before is on the disk, at most `patience`; `false` when it is not.
     pub fn settle(&self, patience: Duration) -> bool {
         let (reply, done) = std::sync::mpsc::channel();
-        self.send(Request::Settle(reply)).is_ok() && done.recv_timeout(patience).is_ok()
+        self.send(Request::Settle(reply)).is_ok() && done.recv_timeout(patience) == Ok(true)
     }
 
     /// Records that somebody rang.

@@ -84,7 +84,8 @@ impl EventKind {
 /// erasing a subject leaves none behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedEvent {
-    /// Counts up without gaps on one device; the order of delivery.
+    /// Counts up on one device, in the order of delivery. Events that neither disk nor memory could
+    /// take leave gaps.
     pub sequence: u64,
     /// Its identifier.
     pub id: EventId,
@@ -133,23 +134,17 @@ pub struct RecordedEvent {
 pub enum Age {
     /// Captured since this machine was started: by its monotonic clock, which nobody can set.
     ThisBoot(Monotonic),
-    /// Captured before that: by the wall clock only.
+    /// Captured before that. A board without a clock of its own does not know how long it was off, so
+    /// such an event is never fresh.
     EarlierBoot,
 }
 
 impl RecordedEvent {
-    /// How long the event stays fresh; `None` when it has expired. An event from the future of the
-    /// wall clock, which then has been set back, counts as expired.
-    pub fn remaining(&self, monotonic: Monotonic, wall: UnixMillis) -> Option<Duration> {
-        let lifetime = self.expires_at.0.saturating_sub(self.captured_at.0);
-        let age = match self.age {
-            Age::ThisBoot(captured) => {
-                i64::try_from(monotonic.since(captured).as_millis()).unwrap_or(i64::MAX)
-            }
-            Age::EarlierBoot => wall.0.saturating_sub(self.captured_at.0),
-        };
-        let left = u64::try_from(lifetime.saturating_sub(age)).ok().filter(|left| *left > 0)?;
-        (age >= 0).then(|| Duration::from_millis(left))
+    /// How long the event stays fresh; `None` when it has expired.
+    pub fn remaining(&self, now: Monotonic) -> Option<Duration> {
+        let Age::ThisBoot(captured) = self.age else { return None };
+        let lifetime = u64::try_from(self.expires_at.0.saturating_sub(self.captured_at.0)).ok()?;
+        Duration::from_millis(lifetime).checked_sub(now.since(captured)).filter(|left| !left.is_zero())
     }
 }
 

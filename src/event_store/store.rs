@@ -375,8 +375,12 @@ impl EventStore {
     /// how many events that concerned.
     pub fn forget_all_but(&mut self, enrolled: &BTreeSet<SubjectId>) -> Result<u64, EventStoreError> {
         let gone = |subject: &Option<SubjectId>| subject.is_some_and(|s| !enrolled.contains(&s));
-        for entry in self.unwritten.iter_mut().filter(|entry| gone(&entry.event.subject)) {
-            entry.event.subject = None;
+        let tracks: BTreeSet<_> =
+            self.unwritten.iter().filter(|e| gone(&e.event.subject)).map(|e| e.event.track).collect();
+        for entry in self.unwritten.iter_mut().filter(|entry| tracks.contains(&entry.event.track)) {
+            if gone(&entry.event.subject) {
+                entry.event.subject = None;
+            }
             entry.crop = None;
             entry.event.has_crop = false;
         }
@@ -391,9 +395,14 @@ impl EventStore {
         let concerned = write(&mut self.connection, |transaction| {
             let mut concerned = 0;
             for subject in &gone {
-                // The whole visit: its end and its pictures show the same person.
+                // Of every visit they were named in, also the pictures taken while they were not yet
+                // known. Track numbers begin anew with each run of the program, so that a picture of
+                // somebody else may go too.
                 transaction.execute(
-                    "delete from crop where sequence in (select sequence from event where subject = ?1)",
+                    "delete from crop where sequence in (
+                         select e.sequence from event e join event theirs
+                         on theirs.boot = e.boot and theirs.track = e.track
+                         where theirs.subject = ?1)",
                     [subject.as_bytes()],
                 )?;
                 concerned += transaction
@@ -413,29 +422,24 @@ impl EventStore {
         let before = |keep: Duration| now.saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
         let (events_before, crops_before) = (before(retention.keep), before(retention.keep_crops));
         let erased = write(&mut self.connection, |transaction| {
-            let one = |sql: &str, value: i64| -> rusqlite::Result<u64> {
-                transaction.prepare_cached(sql)?.query_row([value], |row| row.get(0))
-            };
-            // The newest of those to go: by age, or by being too many.
-            let old =
-                one("select coalesce(max(sequence), 0) from event where captured_at < ?1", events_before)?;
             let keep = i64::try_from(retention.count).unwrap_or(i64::MAX);
-            let many = one(
-                "select coalesce((select sequence from event order by sequence desc limit 1 offset ?1), 0)",
-                keep,
-            )?;
-            let last: Option<u64> = transaction
+            // Of too many, all up to this one go.
+            let many: i64 = transaction
                 .prepare_cached(
-                    "select max(sequence) from
-                     (select sequence from event where sequence <= ?1 order by sequence limit ?2)",
+                    "select coalesce(
+                         (select sequence from event order by sequence desc limit 1 offset ?1), 0)",
                 )?
-                .query_row(params![old.max(many), ERASED_AT_ONCE], |row| row.get(0))?;
-            let last = last.unwrap_or(0);
-            let undelivered = one(
-                "select count(*) from outbox where sequence <= ?1",
-                i64::try_from(last).unwrap_or(i64::MAX),
-            )?;
-            let events = transaction.execute("delete from event where sequence <= ?1", [last])?;
+                .query_row([keep], |row| row.get(0))?;
+            // By age each for itself: one that was captured while the clock was wrong takes no other along.
+            let chosen = "select sequence from event where captured_at < ?1 or sequence <= ?2
+                          order by sequence limit ?3";
+            let which = params![events_before, many, ERASED_AT_ONCE];
+            let undelivered = transaction
+                .prepare_cached(&format!("select count(*) from outbox where sequence in ({chosen})"))?
+                .query_row(which, |row| row.get(0))?;
+            let events = transaction
+                .prepare_cached(&format!("delete from event where sequence in ({chosen})"))?
+                .execute(which)?;
             let crops = transaction.execute(
                 "delete from crop where sequence in (
                      select c.sequence from crop c join event e on e.sequence = c.sequence
@@ -451,6 +455,11 @@ impl EventStore {
             self.empty_log()?;
         }
         Ok(erased)
+    }
+
+    /// Events and acknowledgements that wait in memory for the disk.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.len() + self.acknowledged.len()
     }
 
     /// Events that are kept.

@@ -3,12 +3,13 @@
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::sync::watch;
 
 use super::handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
@@ -16,8 +17,7 @@ use super::store::{Erased, EventStore, EventStoreError, Retention};
 use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
 use crate::event::IdentityEvent;
-use crate::frame::RgbImage;
-use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport};
+use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
@@ -30,7 +30,7 @@ const RETAIN: Duration = Duration::from_secs(600);
 const GROUP: usize = 64;
 /// How long the thread waits for a request before it beats.
 const WAIT: Duration = Duration::from_millis(100);
-/// JPEG quality of a kept picture, and its longest side in pixels.
+/// JPEG quality of a kept picture.
 const CROP_QUALITY: u8 = 85;
 
 /// What the thread is made of.
@@ -62,7 +62,21 @@ pub struct StoreThread {
     gallery_changes: watch::Sender<u64>,
     looked: Monotonic,
     retained: Option<Monotonic>,
+    /// The gallery has changed, and the new one is not loaded yet.
+    reload_due: bool,
+    /// Somebody was erased, and is not out of the events yet.
+    forget_due: bool,
+    /// Who is enrolled, as far as this thread knows.
+    enrolled: BTreeSet<SubjectId>,
+    /// What fails, by what it is.
+    failing: BTreeMap<&'static str, String>,
 }
+
+/// What can fail, for [`StoreThread::note`].
+const KEEPING: &str = "keeping events";
+const ERASING: &str = "erasing";
+const SWITCHING: &str = "switching";
+const LOADING: &str = "loading the gallery";
 
 impl StoreThread {
     /// The thread, and how to reach it.
@@ -81,7 +95,20 @@ impl StoreThread {
         };
         parts.status.working(Part::Storage);
         let looked = parts.clock.monotonic();
-        Ok((Self { parts, requests, outbox, face_unlock, gallery_changes, looked, retained: None }, handle))
+        let thread = Self {
+            parts,
+            requests,
+            outbox,
+            face_unlock,
+            gallery_changes,
+            looked,
+            retained: None,
+            reload_due: false,
+            forget_due: true,
+            enrolled: BTreeSet::new(),
+            failing: BTreeMap::new(),
+        };
+        Ok((thread, handle))
     }
 
     /// Serves until told to end, and then what still waits.
@@ -98,13 +125,13 @@ impl StoreThread {
                         Some(request)
                     }
                     Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => return self.end(),
                 },
             };
             match request {
                 Some(Request::Record(event)) => put_back = self.record(*event),
                 Some(request) => self.serve(request),
-                None if ending.load(Ordering::Relaxed) => return Ok(()),
+                None if ending.load(Ordering::Relaxed) => return self.end(),
                 None => {}
             }
             if self.parts.clock.monotonic().since(self.looked) >= LOOK {
@@ -112,6 +139,14 @@ impl StoreThread {
                 self.look();
             }
         }
+    }
+
+    /// What still waits in memory has its last chance.
+    fn end(mut self) -> anyhow::Result<()> {
+        self.parts.events.retry().with_context(|| {
+            let lost = self.parts.events.unwritten();
+            format!("{lost} events or acknowledgements are lost with the end of the program")
+        })
     }
 
     /// Commits an event together with those that came in behind it. A request of another kind, taken
@@ -133,14 +168,19 @@ impl StoreThread {
                 Err(_) => break,
             }
         }
-        let group = group.into_iter().map(|event| {
-            let crop = event.crop.as_deref().and_then(encoded);
+        let enrolled = &self.enrolled;
+        let group = group.into_iter().map(|mut event| {
+            // Erased while this was on its way: only what concerns nobody is kept.
+            if event.outcome.forget_unless(|subject| enrolled.contains(&subject)) {
+                event.crop = None;
+            }
+            let crop = event.crop.as_deref().and_then(|crop| crop.to_jpeg(CROP_QUALITY));
             (event, crop)
         });
         let started = self.parts.clock.monotonic();
         let result = self.parts.events.record(group);
         self.parts.metrics.observe_commit(self.parts.clock.monotonic().since(started));
-        self.note(result);
+        self.note(KEEPING, result);
         other
     }
 
@@ -153,14 +193,14 @@ impl StoreThread {
                 let result = events.ring();
                 self.parts.metrics.rang();
                 let _ = reply.send(result.as_ref().map(|id| *id).map_err(refusal));
-                self.note(result.map(|_| ()));
+                self.note(KEEPING, result.map(|_| ()));
             }
             Request::Waiting { after, limit, reply } => {
                 let _ = reply.send(events.waiting(after, limit).map_err(|error| refusal(&error)));
             }
             Request::Published(sequences) => {
                 let result = events.published(&sequences);
-                self.note(result);
+                self.note(KEEPING, result);
             }
             Request::SetFaceUnlock(on, reply) => {
                 let result = events.set_face_unlock(on);
@@ -171,14 +211,14 @@ impl StoreThread {
                     Ok(()) => Ok(()),
                     Err(error) => Err(refusal(error)),
                 });
-                self.note(result);
+                self.note(SWITCHING, result);
             }
             Request::ReloadGallery(reply) => {
                 let result = self.load_gallery();
                 let _ = reply.send(result.map_err(|error| StoreRefusal::Failed(error.to_string())));
             }
             Request::Settle(reply) => {
-                let _ = reply.send(());
+                let _ = reply.send(!events.has_unwritten());
             }
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
@@ -186,48 +226,57 @@ impl StoreThread {
         }
     }
 
-    /// What is due from time to time.
+    /// What is due from time to time, and what failed and is tried again.
     fn look(&mut self) {
         if self.parts.events.has_unwritten() {
             let result = self.parts.events.retry();
-            self.note(result);
+            self.note(KEEPING, result);
         }
         let now = self.parts.clock.wall();
-        let expired = self.parts.gallery.current().report().next_expiry.is_some_and(|at| now >= at);
+        self.reload_due |= self.parts.gallery.current().report().next_expiry.is_some_and(|at| now >= at);
         match self.parts.gallery_store.changed_by_others() {
-            Ok(changed) if changed || expired => {
-                if let Err(error) = self.load_gallery() {
-                    tracing::error!(%error, "the changed gallery cannot be read; the old one stays");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "the gallery database does not answer; the loaded one stays");
-            }
+            Ok(changed) => self.reload_due |= changed,
+            Err(error) => self.fails(LOADING, format!("{error}; the loaded gallery stays")),
         }
+        if self.reload_due
+            && let Err(error) = self.load_gallery()
+        {
+            self.fails(LOADING, format!("{error}; the loaded gallery stays"));
+        }
+        if self.forget_due {
+            self.forget_erased();
+        }
+        self.retain();
+    }
+
+    fn retain(&mut self) {
         let now = self.parts.clock.monotonic();
-        if self.retained.is_none_or(|last| now.since(last) >= RETAIN) {
-            match self.parts.events.retain(&self.parts.retention) {
-                // There may be more: again at the next look.
-                Ok(erased) if erased != Erased::default() => {
-                    tracing::info!(
-                        events = erased.events,
-                        undelivered = erased.undelivered,
-                        pictures = erased.crops,
-                        "old events erased"
-                    );
-                    self.tell();
-                }
-                Ok(_) => self.retained = Some(now),
-                Err(error) => self.note(Err(error)),
+        if self.retained.is_some_and(|last| now.since(last) < RETAIN) {
+            return;
+        }
+        match self.parts.events.retain(&self.parts.retention) {
+            // There may be more: again at the next look.
+            Ok(erased) if erased != Erased::default() => {
+                tracing::info!(
+                    events = erased.events,
+                    undelivered = erased.undelivered,
+                    pictures = erased.crops,
+                    "old events erased"
+                );
+                self.tell();
             }
+            Ok(_) => self.retained = Some(now),
+            Err(error) => self.note(ERASING, Err(error)),
         }
     }
 
     fn load_gallery(&mut self) -> Result<SnapshotReport, GalleryError> {
+        self.reload_due = true;
         let snapshot = self.parts.gallery_store.load_snapshot(&self.parts.space)?;
         let report = snapshot.report();
         self.parts.gallery.replace(snapshot);
+        self.reload_due = false;
+        self.works(LOADING);
         self.gallery_changes.send_modify(|changes| *changes += 1);
         tracing::info!(subjects = report.subjects, templates = report.templates, "the gallery has changed");
         self.forget_erased();
@@ -236,31 +285,54 @@ impl StoreThread {
 
     /// Whoever is no longer enrolled must not stay in the events. Those that merely expired do.
     fn forget_erased(&mut self) {
+        self.forget_due = true;
         let subjects = match self.parts.gallery_store.subjects() {
             Ok(subjects) => subjects,
-            Err(error) => {
-                tracing::error!(%error, "cannot tell who was erased; the events stay as they are");
-                return;
-            }
+            Err(error) => return self.fails(ERASING, format!("who was erased cannot be told: {error}")),
         };
-        let enrolled: BTreeSet<_> = subjects.iter().map(|subject| subject.id).collect();
-        match self.parts.events.forget_all_but(&enrolled) {
-            Ok(0) => {}
-            Ok(events) => tracing::info!(events, "erased subjects taken out of the events"),
-            Err(error) => self.note(Err(error)),
+        self.enrolled = subjects.iter().map(|subject| subject.id).collect();
+        match self.parts.events.forget_all_but(&self.enrolled) {
+            Ok(events) => {
+                self.forget_due = false;
+                self.works(ERASING);
+                if events > 0 {
+                    tracing::info!(events, "erased subjects taken out of the events");
+                }
+            }
+            Err(error) => self.note(ERASING, Err(error)),
         }
     }
 
     /// Tells what became of a write, and what waits now.
-    fn note(&mut self, result: Result<(), EventStoreError>) {
+    fn note(&mut self, what: &'static str, result: Result<(), EventStoreError>) {
         match result {
-            Ok(()) => self.parts.status.working(Part::Storage),
-            Err(error) => self.parts.status.degraded(
-                Part::Storage,
-                format!("{error}; events wait in memory and are delivered all the same"),
-            ),
+            Ok(()) => self.works(what),
+            Err(error) if what == KEEPING => {
+                self.fails(what, format!("{error}; events wait in memory and are delivered all the same"))
+            }
+            Err(error) => self.fails(what, format!("{error}; it is tried again")),
         }
         self.tell();
+    }
+
+    fn fails(&mut self, what: &'static str, reason: String) {
+        self.failing.insert(what, reason);
+        self.tell_condition();
+    }
+
+    fn works(&mut self, what: &'static str) {
+        if self.failing.remove(what).is_some() {
+            self.tell_condition();
+        }
+    }
+
+    fn tell_condition(&self) {
+        if self.failing.is_empty() {
+            self.parts.status.working(Part::Storage);
+        } else {
+            let all: Vec<_> = self.failing.iter().map(|(what, reason)| format!("{what}: {reason}")).collect();
+            self.parts.status.degraded(Part::Storage, all.join("; "));
+        }
     }
 
     fn tell(&self) {
@@ -271,16 +343,4 @@ impl StoreThread {
 
 fn refusal(error: &EventStoreError) -> StoreRefusal {
     StoreRefusal::Failed(error.to_string())
-}
-
-/// A picture as it is kept; `None` for one that cannot be encoded, which costs the picture and not
-/// the event.
-fn encoded(crop: &RgbImage) -> Option<Vec<u8>> {
-    let mut jpeg = Vec::new();
-    let size = crop.size();
-    let (width, height) = (u16::try_from(size.width).ok()?, u16::try_from(size.height).ok()?);
-    jpeg_encoder::Encoder::new(&mut jpeg, CROP_QUALITY)
-        .encode(crop.pixels(), width, height, jpeg_encoder::ColorType::Rgb)
-        .ok()?;
-    Some(jpeg)
 }

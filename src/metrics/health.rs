@@ -132,7 +132,8 @@ pub struct MachineHealth {
 }
 
 impl MachineHealth {
-    fn read() -> Self {
+    /// From `/proc` and `/sys`, where a slow sensor takes its time.
+    pub(super) fn read() -> Self {
         let (usage, sys) = (usage(), Path::new("/sys"));
         let word = |slowed: &Slowed| match slowed {
             Slowed::Heat => "heat",
@@ -162,8 +163,7 @@ fn overall(parts: &Conditions, stuck: bool) -> Overall {
 }
 
 impl Dashboard {
-    /// Health as of now. Reads a few files of `/proc` and `/sys`: not for a thread that must not
-    /// wait.
+    /// Health as of now, the machine's figures as they were read last. Waits for nobody.
     pub fn health(&self) -> Health {
         let sources = &self.sources;
         let parts = sources.status.conditions();
@@ -208,7 +208,7 @@ impl Dashboard {
             },
             outbox,
             publish: self.metrics.recent_publishes.percentiles(),
-            machine: MachineHealth::read(),
+            machine: self.machine.lock().expect("no holder of this lock can panic").clone(),
         }
     }
 }

@@ -107,6 +107,12 @@ impl Compatibility {
         messages
     }
 
+    /// Nobody is counted any more: said at the end, and at the beginning for a run that could not say it.
+    pub(super) fn nobody(&mut self, settings: &MqttSettings) -> Option<Message> {
+        self.person_until = None;
+        settings.double_take_prefix.as_ref().map(|prefix| person(settings, prefix, 0))
+    }
+
     /// Time has passed.
     pub(super) fn passed(&mut self, settings: &MqttSettings, now: Monotonic) -> Option<Message> {
         let prefix = settings.double_take_prefix.as_ref()?;

@@ -6,9 +6,9 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
+use super::MqttParts;
 use super::commands::Gate;
 use super::compatibility::Compatibility;
-use super::stats::MqttStats;
 use crate::clock::UnixMillis;
 use crate::event_store::{EventId, EventKind, RecordedEvent, StoreHandle};
 use crate::gallery::{GallerySnapshot, SubjectId};
@@ -71,11 +71,15 @@ impl Memory {
     }
 
     /// Takes in what goes on; returns a look at a face.
-    pub(super) fn hear(&mut self, live: Result<Live, RecvError>, stats: &MqttStats) -> Option<Attempt> {
+    pub(super) fn hear(&mut self, live: Result<Live, RecvError>, parts: &MqttParts) -> Option<Attempt> {
         match live {
             Ok(Live::Presence { faces }) => self.faces = faces,
             Ok(Live::Attempt(attempt)) => return Some(attempt),
-            Err(RecvError::Lagged(missed)) => stats.live_missed.add(missed),
+            Err(RecvError::Lagged(missed)) => {
+                parts.stats.live_missed.add(missed);
+                // One of them may have said that the last one has gone.
+                self.faces = parts.live.faces();
+            }
             // The sender is held by those who hold this.
             Err(RecvError::Closed) => {}
         }

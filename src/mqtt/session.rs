@@ -87,6 +87,8 @@ struct Session<'s> {
     cursor: u64,
     /// The store has, or may have, more.
     more: bool,
+    /// The store could not answer; it is asked again then.
+    fetch_at: Option<Instant>,
     /// The broker refused an event: all begins again from the first unacknowledged one then.
     refused_until: Option<Instant>,
     /// What Home Assistant has been told of before, once that is known.
@@ -125,7 +127,7 @@ pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &Ca
                 LinkEvent::Lost(failure) => return End::Lost(failure),
                 _ => {}
             },
-            live = memory.live.recv() => drop(memory.hear(live, &parts.stats)),
+            live = memory.live.recv() => drop(memory.hear(live, parts)),
             _ = beats.tick() => (parts.hooks.publish_beat)(),
         }
     };
@@ -142,6 +144,7 @@ pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &Ca
         ready: VecDeque::new(),
         cursor: 0,
         more: true,
+        fetch_at: None,
         refused_until: None,
         announced: Announced::new(),
         announced_text: None,
@@ -242,8 +245,11 @@ impl Session<'_> {
                 self.ready.extend(events);
             }
             Wake::Fetched(Err(StoreRefusal::Ended)) => return Some(End::StoreEnded),
-            // Asked again at the next beat, at the latest.
-            Wake::Fetched(Err(_)) | Wake::Outbox => self.more = true,
+            Wake::Fetched(Err(_)) => {
+                self.more = true;
+                self.fetch_at = Some(Instant::now() + super::BEAT);
+            }
+            Wake::Outbox => self.more = true,
             Wake::Answer(answer) => self.answered(answer),
             Wake::Live(live) => self.live(live),
             Wake::FaceUnlock => self.say_face_unlock(),
@@ -302,6 +308,7 @@ impl Session<'_> {
             self.say_states();
             self.health_at = now;
         }
+        passed(&mut self.fetch_at);
         if passed(&mut self.subscribe_at) {
             self.subscribe();
         }
@@ -321,7 +328,9 @@ impl Session<'_> {
         }
         match self.leaving {
             Leaving::Flushing(until) if now >= until || self.is_drained() => self.say_goodbye(now),
-            Leaving::Goodbye(until) if now >= until => self.close(),
+            // With `offline` still waiting here, an orderly end would leave `online` behind: the broken
+            // connection makes the broker send the last will.
+            Leaving::Goodbye(until) if now >= until => return Some(End::Stopped),
             Leaving::Closing(until) if now >= until => return Some(End::Stopped),
             _ => {}
         }
@@ -339,6 +348,9 @@ impl Session<'_> {
     fn say_goodbye(&mut self, now: Instant) {
         self.memory.tell(&self.parts.store);
         self.leaving = Leaving::Goodbye(now + GOODBYE);
+        if let Some(message) = self.memory.compatibility.nobody(&self.parts.settings) {
+            self.push(message, Token::Other);
+        }
         let message = self.state(self.topics.availability(), b"offline".to_vec());
         self.push(message, Token::Goodbye);
     }

@@ -51,7 +51,8 @@ impl Session<'_> {
 
     /// Whether the next events are to be asked for.
     pub(super) fn wants_events(&self) -> bool {
-        self.more && self.ready.len() < BATCH && self.refused_until.is_none()
+        let asked = self.fetch_at.is_some() || self.refused_until.is_some();
+        self.more && self.ready.len() < BATCH && !asked
     }
 
     /// Hands over what there is room for: first what waits, then events.
@@ -87,7 +88,7 @@ impl Session<'_> {
     fn submit(&mut self, event: &RecordedEvent) -> bool {
         let parts = self.parts;
         let (monotonic, wall) = (parts.clock.monotonic(), parts.clock.wall());
-        let left = event.remaining(monotonic, wall);
+        let left = event.remaining(monotonic);
         let gallery = parts.store.gallery().current();
         let name =
             event.subject.and_then(|subject| gallery.subject(subject)).map(|subject| subject.name.as_str());

@@ -51,6 +51,9 @@ impl Session<'_> {
         let message = self.state(self.topics.info(), info);
         self.say(message);
         self.say_states();
+        if let Some(message) = self.memory.compatibility.nobody(settings) {
+            self.push(message, Token::Other);
+        }
     }
 
     pub(super) fn subscribe(&mut self) {
@@ -178,7 +181,7 @@ impl Session<'_> {
 
     pub(super) fn live(&mut self, live: Result<Live, RecvError>) {
         let before = self.memory.faces > 0;
-        let attempt = self.memory.hear(live, &self.parts.stats);
+        let attempt = self.memory.hear(live, self.parts);
         let now = self.memory.faces > 0;
         if before != now {
             let message = self.state(self.topics.occupancy(), payload::on_off(now));
