@@ -98,6 +98,9 @@ pub struct Summary {
     pub capture: CaptureStats,
     /// Of the recogniser.
     pub recogniser: RecogniserStats,
+    /// Nobody reads what is reported; the thread that reports waits for that and was left behind.
+    #[serde(skip)]
+    pub unread: bool,
 }
 
 /// What the daemon is made of.
@@ -267,7 +270,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     result.and(recognised).and(published).and(stored)?;
     let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-    Ok(Summary { capture: last_capture, recogniser })
+    Ok(Summary { capture: last_capture, recogniser, unread: !printer.is_finished() })
 }
 
 /// The thread `reports`. Ends when told that nothing more comes: a recogniser that is stuck never

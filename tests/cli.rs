@@ -475,7 +475,7 @@ mod subjects {
         let program = with_obama();
         program.ends(0, &["identify", &portrait("barack_obama_3")]);
         let removed = program.ends(0, &["subjects", "remove", "--yes", "Ada"]);
-        assert_eq!(removed.out, "erased Ada with 2 templates\n");
+        assert_eq!(removed.out, "erased Ada with 2 templates and from 0 events\n");
         assert_eq!(program.enrolled(), []);
         let found = program.json(3, &["identify", &portrait("barack_obama_3")]);
         assert_eq!(

@@ -239,7 +239,8 @@ fn erased_subject_leaves_neither_reference_nor_picture() {
     let device = Device::new();
     let mut store = device.open();
     for who in [1, 2, 1] {
-        store.record([(identified(&*device.clock, who), Some(vec![0xa5; 2_000]))]).unwrap();
+        let visit = IdentityEvent { track: TrackId(who.into()), ..identified(&*device.clock, who) };
+        store.record([(visit, Some(vec![0xa5; 2_000]))]).unwrap();
     }
     assert_eq!(store.forget_all_but(&BTreeSet::from([subject(1), subject(2)])).unwrap(), 0);
     assert_eq!(store.forget_all_but(&BTreeSet::from([subject(2)])).unwrap(), 2);

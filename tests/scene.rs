@@ -369,7 +369,7 @@ fn demo_prints_events_with_the_documented_fields() {
     assert_eq!(identified["name"], "Barack Obama");
     assert!(identified["score"].as_f64().unwrap() > 0.48, "{identified}");
     assert!(identified["latency_ms"].as_f64().unwrap() < 2_000.0, "{identified}");
-    let of_the_end = ["seen_ms", "verdict", "name", "matches", "no_match", "inconclusive"];
+    let of_the_end = ["seen_ms", "verdict", "subject", "name", "matches", "no_match", "inconclusive"];
     assert_eq!(keys(left), set(&[&common[..], &of_the_end].concat()));
     assert_eq!((&left["verdict"], &left["name"]), (&"identified".into(), &identified["name"]));
     assert_eq!(left["track"], identified["track"]);

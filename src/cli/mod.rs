@@ -77,7 +77,7 @@ Example: limen selftest && limen run
 
 It needs neither a camera nor anybody enrolled, and takes less than a second.")]
     Selftest,
-    /// Look for everything that could keep this installation from working, and say what to do
+    /// Find what keeps an installation from working
     #[command(after_help = "\
 Examples:
   limen doctor                            everything, in words

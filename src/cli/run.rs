@@ -149,6 +149,11 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
         painter.join().map_err(|_| anyhow::anyhow!("the thread picture panicked"))??;
     }
     let summary = summary?;
+    if summary.unread {
+        // The output is locked by whoever waits for its reader.
+        output.warning("nobody reads the output; it ends in the middle");
+        return Ok(Answer::Yes);
+    }
     std::mem::replace(&mut *printed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), Ok(()))?;
     output.result(&json!({ "event": "stopped", "summary": summary }), || {
         let (capture, recogniser) = (&summary.capture, &summary.recogniser);
