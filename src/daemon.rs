@@ -14,8 +14,9 @@
 
 mod commands;
 mod network;
+mod recognition;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,25 +25,24 @@ use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use network::NetworkParts;
+use recognition::{RecogniserThread, Reports};
 
-use crate::camera::capture::{Capture, CaptureShared, CaptureState, CaptureStats, Waited};
+use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, StreamDescription};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
 use crate::event::IdentityEvent;
-use crate::event_store::{EventStore, Retention, StoreHandle, StoreParts, StoreThread};
+use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
-use crate::models::{ModelSet, Thresholds};
+use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
-use crate::score::ComparisonScore;
-use crate::selftest;
 use crate::status::{Condition, Part, Status};
-use crate::supervisor::{Heartbeat, Supervisor};
+use crate::supervisor::Supervisor;
 use crate::vault::{RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
@@ -68,14 +68,10 @@ const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
-/// Frames in a row that cannot be decoded after which the camera is not working: two seconds of them.
-const BROKEN_FRAMES: u32 = 30;
 /// How often the machine's own figures are read.
 const MACHINE: Duration = Duration::from_secs(5);
 /// The start counts as done after this long without a frame: the state is then told as degraded.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
-/// Frames in a row that inference may fail on before the program gives up.
-const FAILURES_IN_A_ROW: u32 = 10;
 
 /// What the daemon tells its caller.
 #[derive(Debug)]
@@ -407,102 +403,4 @@ fn status_line(capture: &CaptureStats, status: &Status, stats: &Mutex<Recogniser
     }
     // systemd takes one line.
     line.replace('\n', " ")
-}
-
-/// Reports to the caller; those that do not fit are dropped.
-struct Reports {
-    queue: SyncSender<Report>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Reports {
-    fn send(&self, report: Report) {
-        if self.queue.try_send(report).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!("events are not read as fast as they come; some are not printed, all are kept");
-        }
-    }
-}
-
-/// The thread `recogniser`.
-struct RecogniserThread {
-    recogniser: Recogniser,
-    frames: Arc<CaptureShared>,
-    store: StoreHandle,
-    reports: Reports,
-    looks: LookChannel,
-    status: Status,
-    stats: Arc<Mutex<RecogniserStats>>,
-    /// The camera gives frames that cannot be decoded.
-    rubbish: bool,
-}
-
-impl RecogniserThread {
-    fn run(mut self, thresholds: &Thresholds, beat: &Heartbeat) -> Result<()> {
-        selftest::run(self.recogniser.perception(), ComparisonScore::new(thresholds.verification))?;
-        self.status.working(Part::Recognition);
-        let mut events = Vec::new();
-        let mut failures = 0;
-        loop {
-            beat.beat();
-            let frame = match self.frames.slot().wait(TICK) {
-                Waited::Frame(frame) => frame,
-                Waited::TimedOut => {
-                    if matches!(self.frames.stats().state, CaptureState::Lost { .. }) {
-                        self.recogniser.end_all(&mut events);
-                        self.send(&mut events);
-                    }
-                    continue;
-                }
-                Waited::Closed => break,
-            };
-            let mut look = None;
-            match self.recogniser.frame(&frame, &mut events, self.looks.is_watched().then_some(&mut look)) {
-                Ok(()) => {
-                    failures = 0;
-                    self.status.working(Part::Recognition);
-                    self.note_broken_frames(&mut events);
-                }
-                Err(error) => {
-                    failures += 1;
-                    self.status.degraded(Part::Recognition, error.to_string());
-                    if failures >= FAILURES_IN_A_ROW {
-                        return Err(error).context("recognition keeps failing");
-                    }
-                }
-            }
-            self.frames.slot().recycle(frame.bytes);
-            match look {
-                Some(look) => self.looks.show(look),
-                None => self.looks.forget(),
-            }
-            self.send(&mut events);
-        }
-        self.recogniser.end_all(&mut events);
-        self.send(&mut events);
-        Ok(())
-    }
-
-    /// A camera that gives nothing but rubbish is as good as none.
-    fn note_broken_frames(&mut self, events: &mut Vec<IdentityEvent>) {
-        let broken = self.recogniser.broken_in_a_row();
-        if broken == BROKEN_FRAMES {
-            let reason = "its frames cannot be decoded; check the cable, or ask for another camera.format";
-            self.status.degraded(Part::Camera, reason);
-            self.recogniser.end_all(events);
-            self.rubbish = true;
-        } else if broken == 0 && std::mem::replace(&mut self.rubbish, false) {
-            self.status.working(Part::Camera);
-        }
-    }
-
-    fn send(&mut self, events: &mut Vec<IdentityEvent>) {
-        self.recogniser.stats().clone_into(&mut self.stats.lock().unwrap_or_else(|p| p.into_inner()));
-        for event in events.drain(..) {
-            // To the disk first, for the door and the broker wait for it.
-            if !self.store.record(event.clone()) {
-                tracing::error!("an event came after the store had ended");
-            }
-            self.reports.send(Report::Event(event));
-        }
-    }
 }
