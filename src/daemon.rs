@@ -32,7 +32,7 @@ use crate::camera::{CameraSettings, StreamDescription};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
 use crate::event::IdentityEvent;
-use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
+use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
 use crate::live::{LiveChannel, LookChannel};
@@ -158,6 +158,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     let gallery = Arc::new(Gallery::new(snapshot));
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
     let mut events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
+    // Two of them would give the same numbers to different events.
+    let _claim = state.claim(EVENTS_FILE)?;
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }

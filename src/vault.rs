@@ -73,6 +73,14 @@ pub enum VaultError {
         /// The database that needs it.
         database: PathBuf,
     },
+    /// Another daemon works with this folder.
+    #[error(
+        "another limen is running on {path}; stop that one first (`systemctl stop limen`), or give this one a folder of its own with --state"
+    )]
+    Claimed {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The system's random numbers could not be had.
     #[error("cannot make a root key: the system gives no random numbers: {0}")]
     NoRandomness(getrandom::Error),
@@ -320,6 +328,19 @@ impl StateFolder {
         let folder = self.open()?;
         rustix::fs::flock(&folder, FlockOperation::LockExclusive).map_err(io_error("lock", &self.path))?;
         Ok(folder)
+    }
+
+    /// Keeps a second daemon away, by a lock on one of the folder's files. Goes with what is returned,
+    /// also after a crash. Not the lock that SQLite takes: commands beside the daemon are welcome.
+    pub(crate) fn claim(&self, file: &str) -> Result<OwnedFd, VaultError> {
+        let path = self.path.join(file);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let claimed = rustix::fs::open(&path, flags, Mode::empty()).map_err(io_error("open", &path))?;
+        match rustix::fs::flock(&claimed, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(claimed),
+            Err(Errno::WOULDBLOCK) => Err(VaultError::Claimed { path: self.path.clone() }),
+            Err(error) => Err(io_error("lock", &path)(error)),
+        }
     }
 
     /// Gives a file its final name; on the disk when this returns.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use program::{Program, Running};
+use program::{Program, Running, portrait};
 use rustix::process::Signal;
 
 /// The socket that systemd would listen on.
@@ -202,4 +202,18 @@ fn nobody_reading_the_output_does_not_keep_the_program_from_ending() {
         std::thread::sleep(Duration::from_millis(50));
     }
     drop(reader);
+}
+
+#[test]
+fn second_daemon_on_one_state_folder_is_refused_and_commands_are_not() {
+    let program = Program::new().with("LIMEN_HTTP__LISTEN", "");
+    let running = program.start(&["run", "--json", "--source", "scene"]);
+    running.wait_for("stream", Duration::from_secs(20), |line| line["event"] == "streaming");
+    let second = program.ends(1, &["run", "--source", "scene", "--seconds", "5"]);
+    second.says(&["another limen is running on", "--state"]);
+    program.ends(0, &["enrol", "Ada", &portrait("eileen_collins_1")]);
+    program.ends(0, &["subjects", "remove", "--yes", "Ada"]);
+    running.signal(Signal::KILL);
+    running.wait(Duration::from_secs(10));
+    program.ends(0, &["run", "--source", "scene", "--seconds", "1"]);
 }

@@ -104,6 +104,7 @@ fn advice(error: &VaultError) -> &'static str {
             "run this as the account that limen runs under: `sudo -u limen limen doctor`"
         }
         VaultError::NotAKey { .. } => "put the key file back from its backup",
+        VaultError::Claimed { .. } => "stop one of the two",
         VaultError::NoRandomness(_) => "the kernel is not ready; start again",
     }
 }
