@@ -4,6 +4,7 @@ pub mod frames;
 pub mod idle;
 pub mod latency;
 pub mod memory;
+mod process;
 pub(crate) mod random;
 pub mod search;
 pub mod standby;

@@ -325,7 +325,8 @@ fn supervise(
         if capture.has_died() {
             bail!("the thread `capture` panicked");
         }
-        round.camera(frames.stats(), status);
+        let seen = frames.stats();
+        round.camera(&seen, status);
         let now = clock.monotonic();
         match supervisor.check() {
             Ok(()) => {
@@ -346,19 +347,18 @@ fn supervise(
             round.machine_at = Some(now);
             round.dashboard.read_machine();
         }
-        let seen = frames.stats().delivered > 0;
         let recognises = matches!(status.condition(Part::Recognition), Condition::Working { .. });
-        if recognises && (seen || now.since(round.started) >= FIRST_FRAME) {
+        if recognises && (seen.delivered > 0 || now.since(round.started) >= FIRST_FRAME) {
             round.watchdog.ready();
         }
-        round.watchdog.status(&status_line(&frames.stats(), status, stats));
+        round.watchdog.status(&status_line(&seen, status, stats));
     }
     Ok(())
 }
 
 impl Round {
     /// Tells about the camera when its state has changed.
-    fn camera(&mut self, stats: CaptureStats, status: &Status) {
+    fn camera(&mut self, stats: &CaptureStats, status: &Status) {
         if stats.state == self.known {
             return;
         }
@@ -373,7 +373,7 @@ impl Round {
             }
             CaptureState::Starting | CaptureState::Ended | CaptureState::Stopped => {}
         }
-        self.known = stats.state;
+        self.known = stats.state.clone();
     }
 
     fn tell(&self, report: Report) {

@@ -32,6 +32,7 @@
 
 pub mod align;
 pub mod appearance;
+mod backoff;
 pub mod bench;
 pub mod cadence;
 pub mod camera;

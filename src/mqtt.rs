@@ -8,7 +8,6 @@
 //!
 //! Every topic and payload is documented in `docs/mqtt.md` and `docs/mqtt.schema.json`.
 
-mod backoff;
 mod commands;
 mod compatibility;
 mod discovery;
@@ -36,6 +35,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::backoff::{Backoff, random_fraction};
 use crate::clock::Clock;
 use crate::event_store::{EventId, StoreHandle};
 use crate::live::LiveChannel;
@@ -46,7 +46,6 @@ pub use probe::probe;
 pub use settings::{DeviceIdentity, MqttSettings, TlsFiles, is_id};
 pub use stats::{CommandOutcome, Counter, MqttStats};
 
-use backoff::Backoff;
 use memory::Memory;
 use session::End;
 
@@ -131,7 +130,7 @@ pub enum MqttError {
 /// `offline` is said and the connection ended in order.
 pub async fn run(parts: MqttParts, cancel: CancellationToken) -> Result<(), MqttError> {
     let mut memory = Memory::new(parts.live.listen());
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new();
     while !cancel.is_cancelled() {
         let started = Instant::now();
         match session::run_once(&parts, &mut memory, &cancel).await {
@@ -146,10 +145,8 @@ pub async fn run(parts: MqttParts, cancel: CancellationToken) -> Result<(), Mqtt
                 parts.status.degraded(Part::Broker, format!("broker {address}: {failure}"));
             }
         }
-        if started.elapsed() >= STEADY {
-            backoff.reset();
-        }
-        pause(&parts, &mut memory, &cancel, backoff.next(random_byte())).await;
+        backoff.lasted(started.elapsed(), STEADY);
+        pause(&parts, &mut memory, &cancel, backoff.next_wait(random_fraction())).await;
     }
     memory.tell(&parts.store);
     Ok(())
@@ -175,10 +172,4 @@ fn beats() -> tokio::time::Interval {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     beats
-}
-
-/// Spreads what many devices would do at once; without random numbers nothing is spread.
-fn random_byte() -> u8 {
-    let mut byte = [0];
-    getrandom::fill(&mut byte).map_or(0, |()| byte[0])
 }

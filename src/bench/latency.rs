@@ -7,8 +7,8 @@
 //! millisecond.
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rumqttc::v5::mqttbytes::QoS;
@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::process::Ending;
 use crate::camera::CameraError;
 use crate::camera::scene::Scene;
 use crate::frame::{FrameSize, RgbImage};
@@ -164,7 +165,7 @@ fn io(what: &str) -> impl FnOnce(std::io::Error) -> LatencyError + '_ {
 
 /// A broker of our own on a free port of the loopback interface; ends when dropped.
 pub struct Broker {
-    process: Child,
+    _process: Ending,
     port: u16,
     _folder: tempfile::TempDir,
 }
@@ -183,10 +184,8 @@ impl Broker {
         )
         .map_err(io("write the broker's settings"))?;
         // Debian puts it where not every path looks.
-        let program = [PathBuf::from("/usr/sbin/mosquitto"), PathBuf::from("mosquitto")]
-            .into_iter()
-            .find(|path| path.is_file())
-            .unwrap_or_else(|| "mosquitto".into());
+        let debian = Path::new("/usr/sbin/mosquitto");
+        let program = if debian.is_file() { debian } else { Path::new("mosquitto") };
         let process = Command::new(program)
             .arg("-c")
             .arg(&settings)
@@ -195,7 +194,7 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| LatencyError::Broker(format!("mosquitto does not start: {error}")))?;
-        let broker = Self { process, port, _folder: folder };
+        let broker = Self { _process: Ending(process), port, _folder: folder };
         let deadline = Instant::now() + Duration::from_secs(10);
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() >= deadline {
@@ -209,14 +208,6 @@ impl Broker {
     /// Where it listens.
     pub fn address(&self) -> (String, u16) {
         ("127.0.0.1".to_owned(), self.port)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -333,16 +324,6 @@ fn millis_of_day(text: &str) -> Option<i64> {
     let mut parts = clock.split(':').map(|part| part.parse::<i64>().ok());
     let (hours, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
     Some(((hours * 60 + minutes) * 60 + seconds) * 1_000 + millis.parse::<i64>().ok()?)
-}
-
-/// A process that ends with this value.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[cfg(test)]

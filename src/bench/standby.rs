@@ -1,13 +1,14 @@
 //! What the whole daemon costs while nobody is in view: every thread of it, connected to a broker and
 //! with its web server open, as the kernel accounts for the process.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thiserror::Error;
 
 use super::memory::ResidentMemory;
+use super::process::Ending;
 
 /// The start, with its self-test and the first connection, is not what is measured.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -54,37 +55,25 @@ pub fn bench_standby(mut command: Command, watched: Duration) -> Result<Standby,
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(StandbyError::Spawn)?;
     let mut daemon = Ending(child);
     std::thread::sleep(WARM_UP);
-    let (start, before, memory_at_start) = (Instant::now(), daemon.cpu()?, daemon.memory()?);
+    let (start, before, memory_at_start) = (Instant::now(), cpu(&mut daemon)?, memory(&daemon)?);
     std::thread::sleep(watched);
-    let (seconds, after, memory_at_end) = (start.elapsed().as_secs_f64(), daemon.cpu()?, daemon.memory()?);
+    let (seconds, after, memory_at_end) =
+        (start.elapsed().as_secs_f64(), cpu(&mut daemon)?, memory(&daemon)?);
     Ok(Standby { seconds, percent: (after - before) / seconds * 100.0, memory_at_start, memory_at_end })
 }
 
-/// A process that ends with this value.
-struct Ending(Child);
-
-impl Ending {
-    fn memory(&mut self) -> Result<ResidentMemory, StandbyError> {
-        ResidentMemory::of_process(self.0.id()).ok_or(StandbyError::Ended)
-    }
-
-    /// Seconds of CPU time so far.
-    fn cpu(&mut self) -> Result<f64, StandbyError> {
-        // An ended process still has its file until it is waited for.
-        if self.0.try_wait().map_or(true, |ended| ended.is_some()) {
-            return Err(StandbyError::Ended);
-        }
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()));
-        stat.ok().and_then(|stat| cpu_seconds(&stat)).ok_or(StandbyError::Ended)
-    }
+fn memory(daemon: &Ending) -> Result<ResidentMemory, StandbyError> {
+    ResidentMemory::of_process(daemon.0.id()).ok_or(StandbyError::Ended)
 }
 
-impl Drop for Ending {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// Seconds of CPU time so far.
+fn cpu(daemon: &mut Ending) -> Result<f64, StandbyError> {
+    // An ended process still has its file until it is waited for.
+    if daemon.0.try_wait().map_or(true, |ended| ended.is_some()) {
+        return Err(StandbyError::Ended);
     }
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.0.id()));
+    stat.ok().and_then(|stat| cpu_seconds(&stat)).ok_or(StandbyError::Ended)
 }
 
 /// User and system time of `/proc/PID/stat`.

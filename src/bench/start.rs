@@ -2,7 +2,7 @@
 //! how much memory it then holds.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::gallery::{
 use crate::score::QualityScore;
 
 use super::memory::ResidentMemory;
+use super::process::end;
 use super::random::Random;
 use super::search::{BenchError, direction};
 
@@ -177,12 +178,6 @@ fn one(
         (Err(mpsc::RecvTimeoutError::Timeout), _) => Err(StartError::Late { program }),
         _ => Err(StartError::Ended { program }),
     }
-}
-
-/// Ends the process; one that has ended by itself is as good.
-fn end(child: &mut Child) {
-    let _ = child.kill();
-    let _ = child.wait();
 }
 
 impl std::fmt::Display for StartTimings {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::cancel::Woken;
 use super::{CameraError, CameraSettings, Cancel, FrameSource, StreamDescription};
+use crate::backoff::{Backoff, random_fraction};
 use crate::clock::{Clock, Monotonic};
 use crate::frame::{FrameId, RawFrame};
 
@@ -193,47 +194,8 @@ impl CaptureShared {
     }
 }
 
-/// How long to wait before opening a lost camera again: doubles from 0.1 s to 1.5 s, and forgets
-/// when a stream has lasted.
-#[derive(Clone, Copy, Debug)]
-pub struct Backoff {
-    ceiling: Duration,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    /// The longest wait: a camera that is plugged in again is to be seen within three seconds, on a busy
-    /// board too.
-    pub const LONGEST: Duration = Duration::from_millis(1500);
-    /// A stream that lasted this long was a working one.
-    pub const LASTED: Duration = Duration::from_secs(3);
-
-    /// Starts with the shortest wait.
-    pub fn new() -> Self {
-        Self { ceiling: Self::FIRST }
-    }
-
-    /// The next wait: from half of the present ceiling to all of it, by `jitter` from 0 to 1, so
-    /// that several cameras behind one failing hub do not come back in step.
-    pub fn next_wait(&mut self, jitter: f32) -> Duration {
-        let wait = self.ceiling.mul_f32(0.5 + 0.5 * jitter.clamp(0.0, 1.0));
-        self.ceiling = (self.ceiling * 2).min(Self::LONGEST);
-        wait
-    }
-
-    /// Tells how long the last stream delivered frames.
-    pub fn stream_lasted(&mut self, time: Duration) {
-        if time >= Self::LASTED {
-            *self = Self::new();
-        }
-    }
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// A stream that lasted this long was a working one.
+const LASTED: Duration = Duration::from_secs(3);
 
 /// What [`run`] needs from outside, so that tests can stand in for chance and time.
 pub struct Surroundings<'a> {
@@ -261,7 +223,7 @@ pub fn run(shared: &CaptureShared, around: &mut Surroundings<'_>) {
             Err(CameraError::Cancelled) => break CaptureState::Stopped,
             Err(error) => {
                 let lasted = shared.counts().last_frame_at.map_or(Duration::ZERO, |at| at.since(started));
-                backoff.stream_lasted(lasted);
+                backoff.lasted(lasted, LASTED);
                 note_loss(shared, &error);
             }
         }
@@ -389,11 +351,6 @@ impl Drop for Capture {
     }
 }
 
-/// Half when the system has no randomness: the wait is then merely not spread.
-fn random_fraction() -> f32 {
-    getrandom::u32().map_or(0.5, |number| number as f32 / u32::MAX as f32)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -439,18 +396,6 @@ mod tests {
         slot.close();
         assert!(matches!(slot.wait(Duration::from_secs(60)), Waited::Frame(_)));
         assert!(matches!(slot.wait(Duration::from_secs(60)), Waited::Closed));
-    }
-
-    #[test]
-    fn backoff_doubles_to_its_limit_and_forgets_after_a_lasting_stream() {
-        let mut backoff = Backoff::new();
-        let waits: Vec<u128> = (0..7).map(|_| backoff.next_wait(1.0).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1500, 1500, 1500]);
-        assert_eq!(backoff.next_wait(0.0).as_millis(), 750);
-        backoff.stream_lasted(Duration::from_secs(2));
-        assert_eq!(backoff.next_wait(1.0).as_millis(), 1500);
-        backoff.stream_lasted(Duration::from_secs(3));
-        assert_eq!(backoff.next_wait(1.0).as_millis(), 100);
     }
 
     /// Delivers some frames, a second apart, then fails or ends.

@@ -10,8 +10,9 @@ use super::super::memory::Told;
 use super::super::orders::{Answer, Reply};
 use super::super::stats::CommandOutcome;
 use super::super::topics::Inbound;
-use super::super::{discovery, payload, random_byte};
+use super::super::{discovery, payload};
 use super::Session;
+use crate::backoff::random_fraction;
 
 /// Longest correlation data that is sent back, bytes.
 const CORRELATION_BYTES: usize = 256;
@@ -23,7 +24,7 @@ impl Session<'_> {
             // A retained one is from before we subscribed, and all has been said since then.
             Inbound::HomeAssistant => {
                 if !message.retained && message.payload == b"online" && self.say_again_at.is_none() {
-                    let delay = self.parts.timing.birth_delay * u32::from(random_byte()) / 255;
+                    let delay = self.parts.timing.birth_delay.mul_f32(random_fraction());
                     self.say_again_at = Some(Instant::now() + delay);
                 }
             }
