@@ -1,0 +1,97 @@
+//! Who may do what: roles, scopes, and the one check in front of every route.
+
+use std::net::IpAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+
+/// What somebody with an account may do; each role may what the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Watches: dashboard, live view, events.
+    Viewer,
+    /// Enrols, edits and erases subjects, verifies, names unknown faces.
+    Operator,
+    /// Settings, users up to admin, tokens, audit.
+    Admin,
+    /// Everything, owners included.
+    Owner,
+}
+
+/// What an API token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Metrics and health.
+    Metrics,
+    /// Read events, their pictures and live messages.
+    ReadEvents,
+    /// Read subjects and their pictures.
+    ReadSubjects,
+    /// Enrol, edit and erase subjects.
+    EditSubjects,
+    /// Compare pictures with the gallery.
+    Compare,
+    /// Watch the camera.
+    Watch,
+}
+
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anybody: signing in, the pages' own files, addresses that carry their own permission.
+    Public,
+    /// Programs on this device, and otherwise whoever may watch. For monitors.
+    LocalOr(Role),
+    /// A signed-in user of at least this role.
+    Role(Role),
+}
+
+/// Who calls, as the check has found. Handlers take it as an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Caller {
+    /// Who.
+    pub(crate) who: Who,
+    /// What they may do; none for [`Who::Nobody`].
+    pub(crate) role: Option<Role>,
+    /// From where.
+    pub(crate) address: IpAddr,
+}
+
+/// Somebody who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// Not signed in.
+    Nobody,
+    /// A program on this device.
+    Local,
+    /// A user, in a session.
+    User {
+        /// The account.
+        user: i64,
+        /// The session.
+        session: i64,
+    },
+    /// The holder of an API token.
+    Token {
+        /// The token.
+        token: i64,
+    },
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Problem::failed("the access check", &"a route was reached past it"))
+    }
+}
