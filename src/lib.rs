@@ -34,6 +34,7 @@
 mod admin;
 pub mod align;
 pub mod appearance;
+pub mod archive;
 mod backoff;
 pub mod bench;
 pub mod cadence;
@@ -74,6 +75,7 @@ pub mod recogniser;
 pub mod sample;
 pub mod score;
 pub mod selftest;
+pub mod spool;
 pub mod status;
 pub mod supervisor;
 pub mod track;
