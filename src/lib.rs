@@ -60,6 +60,7 @@ pub mod geometry;
 pub mod http;
 pub mod identify;
 pub mod install;
+pub mod jobs;
 pub mod landmarks;
 pub mod litert;
 pub mod live;
