@@ -54,6 +54,7 @@ pub mod enrol;
 pub mod eval;
 pub mod event;
 pub mod event_store;
+pub mod examiner;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
