@@ -479,6 +479,7 @@ impl JobControl {
                 Wanted::Cancel => return Err(Stopped::Cancelled),
                 Wanted::Run if next => {
                     job.view.state = JobState::Running;
+                    self.shared.changed.notify_all();
                     return Ok(());
                 }
                 Wanted::Pause if next => job.view.state = JobState::Paused,

@@ -77,6 +77,7 @@ pub mod recogniser;
 pub mod sample;
 pub mod score;
 pub mod selftest;
+pub mod sightings;
 pub mod spool;
 pub mod status;
 pub mod supervisor;
