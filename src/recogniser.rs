@@ -19,8 +19,9 @@ use crate::config::Config;
 use crate::decode::Decoder;
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
+use crate::examiner;
 use crate::frame::{FrameSize, RawFrame, RgbImage};
-use crate::gallery::{Gallery, SearchScratch, SubjectId, SubjectName};
+use crate::gallery::{Gallery, SampleQuality, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
 use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
 use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
@@ -30,6 +31,7 @@ use crate::picture::{Picture, Resampler};
 use crate::reason::Reason;
 use crate::recognise::{Perception, PerceptionError};
 use crate::score::QualityScore;
+use crate::sightings::Sighting;
 use crate::track::{TrackId, TrackedFace, TrackingSettings};
 use crate::visit::{LookCounts, Verdict, Visit, VisitSettings};
 use crate::visitors::{Decided, EndedVisit, Probe, VisitorSettings, Visitors};
@@ -135,6 +137,8 @@ pub struct RecogniserSettings {
     pub cadence: Cadence,
     /// Whether events carry a picture of the face.
     pub keep_crops: bool,
+    /// From which quality on the best probe of an unknown visitor is handed over; `None`: never.
+    pub keep_sightings: Option<QualityScore>,
 }
 
 impl RecogniserSettings {
@@ -162,6 +166,10 @@ impl RecogniserSettings {
                 settled: every(tracking.settled_look_hz),
             },
             keep_crops: config.events.keep_crops,
+            keep_sightings: config
+                .sightings
+                .keep
+                .then(|| QualityScore::new(config.sightings.minimum_quality)),
         }
     }
 }
@@ -185,6 +193,7 @@ pub struct Recogniser {
     /// Confirmed faces in view, as told last.
     faces: u32,
     keep_crops: bool,
+    keep_sightings: Option<QualityScore>,
     /// Wall time of the monotonic clock's zero.
     wall_zero: i64,
     broken_in_a_row: u32,
@@ -215,6 +224,7 @@ impl Recogniser {
             metrics: Arc::default(),
             faces: 0,
             keep_crops: settings.keep_crops,
+            keep_sightings: settings.keep_sightings,
             wall_zero: i64::MIN,
             broken_in_a_row: 0,
         }
@@ -292,10 +302,10 @@ impl Recogniser {
         }
         let mut probes = Vec::with_capacity(wanted.probes.len());
         for track in wanted.probes {
-            probes.extend(self.probe(picture, track)?);
+            probes.extend(self.probe(captured_at, picture, track)?);
         }
         while let Some(track) = self.visitors.also_wanted(captured_at, &probes) {
-            match self.probe(picture, track)? {
+            match self.probe(captured_at, picture, track)? {
                 Some(probe) => probes.push(probe),
                 None => break,
             }
@@ -326,7 +336,12 @@ impl Recogniser {
     }
 
     /// Looks closely at one face and searches for it.
-    fn probe(&mut self, picture: &Picture<'_>, track: TrackId) -> Result<Option<Probe>, PerceptionError> {
+    fn probe(
+        &mut self,
+        captured_at: Monotonic,
+        picture: &Picture<'_>,
+        track: TrackId,
+    ) -> Result<Option<Probe>, PerceptionError> {
         let Some(detection) = self.visitors.detection(track) else { return Ok(None) };
         let sample = self.metrics.time(Stage::Examine, || self.perception.examine(picture, detection))?;
         let quality = sample.shape.as_ref().map_or(QualityScore::MIN, |shape| shape.quality.score);
@@ -354,7 +369,19 @@ impl Recogniser {
                 count(&mut self.stats.no_match, Reason::NobodyEnrolled.code());
             }
         }
-        Ok(Some(Probe { track, embedding, decision, quality }))
+        let sighting = match (&decision, &embedding, &sample.shape) {
+            (Decision::NoMatch { .. }, Some(embedding), Some(shape))
+                if self.keep_sightings.is_some_and(|least| quality >= least) =>
+            {
+                let bbox = sample.detection.bbox;
+                let crop = cut_out(picture, &bbox, examiner::CROP_SIDE, examiner::CROP_MARGIN);
+                let captured_at = self.wall(captured_at);
+                let (embedding, quality) = (embedding.clone(), SampleQuality::from(&shape.quality));
+                crop.map(|crop| Arc::new(Sighting { captured_at, embedding, quality, crop }))
+            }
+            _ => None,
+        };
+        Ok(Some(Probe { track, embedding, decision, quality, sighting }))
     }
 
     fn decided(
@@ -387,12 +414,12 @@ impl Recogniser {
         let counts = self.visitors.visit(track).map_or((0, 0), |v| (v.looks(), v.probes()));
         // A picture that cannot be cut out is missed, and the event is not.
         let crop = self.visitors.detection(track).filter(|_| self.keep_crops);
-        let crop = crop.and_then(|face| cut_out(picture, &face.bbox)).map(Arc::new);
+        let crop = crop.and_then(|face| cut_out(picture, &face.bbox, CROP_SIDE, CROP_MARGIN)).map(Arc::new);
         self.emit(captured_at, track, counts, crop, outcome, events);
     }
 
     fn ended(&mut self, now: Monotonic, ended: EndedVisit, events: &mut Vec<IdentityEvent>) {
-        let EndedVisit { face, visit } = ended;
+        let EndedVisit { face, visit, sighting } = ended;
         let subject = visit
             .verdict()
             .and_then(Verdict::subject)
@@ -412,6 +439,9 @@ impl Recogniser {
         let outcome =
             Outcome::Ended { seen_ms, verdict, subject, name, reason, matches, no_match, inconclusive };
         self.emit(now, face.track, (visit.looks(), visit.probes()), None, outcome, events);
+        if let (EndVerdict::Unknown, Some(event)) = (verdict, events.last_mut()) {
+            event.sighting = sighting;
+        }
     }
 
     fn emit(
@@ -438,6 +468,7 @@ impl Recogniser {
             looks,
             probes,
             crop,
+            sighting: None,
             outcome,
         });
         self.next_event += 1;
@@ -503,14 +534,15 @@ impl Recogniser {
     }
 }
 
-/// The face with some of what is around it, upright.
-fn cut_out(picture: &Picture<'_>, face: &PixelBox) -> Option<RgbImage> {
+/// The face with some of what is around it, upright: a square of `side` pixels, `margin` times as wide as
+/// the longer side of the face's box.
+fn cut_out(picture: &Picture<'_>, face: &PixelBox, side: u32, margin: f32) -> Option<RgbImage> {
     let centre = face.centre();
-    let scale = face.width().max(face.height()) * CROP_MARGIN / CROP_SIDE as f32;
-    let half = scale * CROP_SIDE as f32 / 2.0;
+    let scale = face.width().max(face.height()) * margin / side as f32;
+    let half = scale * side as f32 / 2.0;
     let to_source = Similarity { a: scale, b: 0.0, tx: centre.x - half, ty: centre.y - half };
     let mut crop = RgbImage::black(0, 0);
-    Resampler::default().cut(picture, &to_source, CROP_SIDE, &mut crop).ok()?;
+    Resampler::default().cut(picture, &to_source, side, &mut crop).ok()?;
     Some(crop)
 }
 

@@ -15,7 +15,7 @@ use crate::embedding::Embedding;
 use crate::frame::RgbImage;
 use crate::gallery::SampleQuality;
 
-pub use grouping::{GroupId, GroupingThresholds, Groups, MAX_EXEMPLARS, redundant};
+pub use grouping::{GroupingThresholds, Groups, MAX_EXEMPLARS, SightingGroupId, redundant};
 pub use store::{
     GroupCursor, GroupRecord, KeptSighting, SIGHTINGS_FILE, SightingError, SightingLimits, SightingStore,
     erase_files,

@@ -33,9 +33,9 @@ const LEAST_SHARE: f32 = 0.5;
 /// Number of a group. Given once, never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct GroupId(pub i64);
+pub struct SightingGroupId(pub i64);
 
-impl std::fmt::Display for GroupId {
+impl std::fmt::Display for SightingGroupId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
@@ -62,7 +62,7 @@ impl From<&Thresholds> for GroupingThresholds {
 /// The exemplars of all groups: sighting and embedding.
 #[derive(Default)]
 pub struct Groups {
-    known: BTreeMap<GroupId, Vec<(i64, Embedding)>>,
+    known: BTreeMap<SightingGroupId, Vec<(i64, Embedding)>>,
 }
 
 impl std::fmt::Debug for Groups {
@@ -78,8 +78,8 @@ impl Groups {
     }
 
     /// The group a sighting belongs to, if it is known.
-    pub fn find(&self, sighting: &Embedding, thresholds: &GroupingThresholds) -> Option<GroupId> {
-        let mut found: Option<(f32, GroupId)> = None;
+    pub fn find(&self, sighting: &Embedding, thresholds: &GroupingThresholds) -> Option<SightingGroupId> {
+        let mut found: Option<(f32, SightingGroupId)> = None;
         for (group, exemplars) in &self.known {
             let scores = exemplars.iter().filter_map(|(_, exemplar)| sighting.compare(exemplar).ok());
             let (best, least) = scores.fold((f32::MIN, f32::MAX), |(best, least), score| {
@@ -94,17 +94,17 @@ impl Groups {
     }
 
     /// Adds an exemplar to a group, new or known.
-    pub fn add(&mut self, group: GroupId, sighting: i64, embedding: Embedding) {
+    pub fn add(&mut self, group: SightingGroupId, sighting: i64, embedding: Embedding) {
         self.known.entry(group).or_default().push((sighting, embedding));
     }
 
     /// The exemplars of a group.
-    pub fn exemplars(&self, group: GroupId) -> &[(i64, Embedding)] {
+    pub fn exemplars(&self, group: SightingGroupId) -> &[(i64, Embedding)] {
         self.known.get(&group).map_or(&[], Vec::as_slice)
     }
 
     /// Forgets one exemplar, and its group with the last one.
-    pub fn forget(&mut self, group: GroupId, sighting: i64) {
+    pub fn forget(&mut self, group: SightingGroupId, sighting: i64) {
         if let Some(exemplars) = self.known.get_mut(&group) {
             exemplars.retain(|(known, _)| *known != sighting);
             if exemplars.is_empty() {
@@ -114,7 +114,7 @@ impl Groups {
     }
 
     /// Forgets a group.
-    pub fn forget_group(&mut self, group: GroupId) {
+    pub fn forget_group(&mut self, group: SightingGroupId) {
         self.known.remove(&group);
     }
 }
@@ -166,8 +166,8 @@ mod tests {
     }
 
     /// As the store does it.
-    fn take_in(groups: &mut Groups, number: i64, sighting: Embedding) -> GroupId {
-        let group = groups.find(&sighting, &THRESHOLDS()).unwrap_or(GroupId(number));
+    fn take_in(groups: &mut Groups, number: i64, sighting: Embedding) -> SightingGroupId {
+        let group = groups.find(&sighting, &THRESHOLDS()).unwrap_or(SightingGroupId(number));
         groups.add(group, number, sighting);
         let exemplars: Vec<_> = groups.exemplars(group).iter().map(|(_, e)| (0.5, e)).collect();
         if let Some(at) = redundant(&exemplars) {
@@ -204,7 +204,7 @@ mod tests {
         let mut groups = Groups::new();
         for number in 0..500 {
             let stranger = direction(&mut random);
-            assert_eq!(take_in(&mut groups, number, look(&stranger, &mut random)), GroupId(number));
+            assert_eq!(take_in(&mut groups, number, look(&stranger, &mut random)), SightingGroupId(number));
         }
     }
 
@@ -213,7 +213,7 @@ mod tests {
         let mut random = Random::new(13);
         let people: Vec<_> = (0..20).map(|_| direction(&mut random)).collect();
         let mut groups = Groups::new();
-        let mut seen: BTreeMap<usize, GroupId> = BTreeMap::new();
+        let mut seen: BTreeMap<usize, SightingGroupId> = BTreeMap::new();
         for number in 0..400 {
             let who = random.below(20) as usize;
             let group = take_in(&mut groups, number, look(&people[who], &mut random));

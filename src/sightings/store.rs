@@ -9,7 +9,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::Sighting;
-use super::grouping::{GroupId, GroupingThresholds, Groups, redundant};
+use super::grouping::{GroupingThresholds, Groups, SightingGroupId, redundant};
 use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
@@ -60,7 +60,7 @@ pub struct SightingLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
     /// Its number.
-    pub id: GroupId,
+    pub id: SightingGroupId,
     /// Visits, those no longer kept included.
     pub count: u64,
     /// When it was seen first.
@@ -81,7 +81,7 @@ pub struct GroupCursor {
     /// When it was seen last.
     pub last_seen_at: UnixMillis,
     /// Its number.
-    pub id: GroupId,
+    pub id: SightingGroupId,
 }
 
 /// A sighting that is kept. Biometric data.
@@ -163,7 +163,7 @@ impl SightingStore {
             let mut query = db.prepare("select sighting_group, id, embedding from sighting order by id")?;
             let mut rows = query.query([])?;
             while let Some(row) = rows.next()? {
-                groups.add(GroupId(row.get(0)?), row.get(1)?, read_embedding(row, 2, space)?);
+                groups.add(SightingGroupId(row.get(0)?), row.get(1)?, read_embedding(row, 2, space)?);
             }
             Ok(groups)
         })?;
@@ -173,7 +173,7 @@ impl SightingStore {
 
     /// Takes in one visit: it joins the group it looks like, or begins one. Of an ignored group the new
     /// sighting takes the place of an older one, so that it goes on being known.
-    pub fn take_in(&mut self, sighting: &Sighting) -> Result<GroupId, SightingError> {
+    pub fn take_in(&mut self, sighting: &Sighting) -> Result<SightingGroupId, SightingError> {
         let jpeg = sighting.crop.to_jpeg(JPEG_QUALITY).ok_or(SightingError::Picture)?;
         let known = self.groups.find(&sighting.embedding, &self.limits.grouping);
         let kept = match known {
@@ -204,7 +204,7 @@ impl SightingStore {
                              values (?1, ?1, 1)",
                         )?
                         .execute([sighting.captured_at.0])?;
-                    GroupId(transaction.last_insert_rowid())
+                    SightingGroupId(transaction.last_insert_rowid())
                 }
             };
             insert(transaction, group, sighting, &jpeg)?;
@@ -248,7 +248,7 @@ impl SightingStore {
     }
 
     /// One group.
-    pub fn group(&self, id: GroupId) -> Result<Option<GroupRecord>, SightingError> {
+    pub fn group(&self, id: SightingGroupId) -> Result<Option<GroupRecord>, SightingError> {
         let keep = i64::try_from(self.limits.keep.as_millis()).unwrap_or(i64::MAX);
         self.read("look up an unknown face", |db| {
             db.prepare_cached(&format!("{SELECT_GROUP} where g.id = ?1"))?
@@ -258,7 +258,7 @@ impl SightingStore {
     }
 
     /// The picture of one of its sightings, JPEG: 0 is the best.
-    pub fn picture(&self, id: GroupId, number: u32) -> Result<Option<Vec<u8>>, SightingError> {
+    pub fn picture(&self, id: SightingGroupId, number: u32) -> Result<Option<Vec<u8>>, SightingError> {
         self.read("read a picture", |db| {
             db.prepare_cached(
                 "select jpeg from sighting where sighting_group = ?1
@@ -270,7 +270,11 @@ impl SightingStore {
     }
 
     /// The embedding of its best sighting.
-    pub fn best(&self, id: GroupId, space: &EmbeddingSpaceId) -> Result<Option<Embedding>, SightingError> {
+    pub fn best(
+        &self,
+        id: SightingGroupId,
+        space: &EmbeddingSpaceId,
+    ) -> Result<Option<Embedding>, SightingError> {
         self.read("read a sighting", |db| {
             db.prepare_cached(
                 "select embedding from sighting where sighting_group = ?1
@@ -284,7 +288,7 @@ impl SightingStore {
     /// All sightings of a group, the best first.
     pub fn sightings_of(
         &self,
-        id: GroupId,
+        id: SightingGroupId,
         space: &EmbeddingSpaceId,
     ) -> Result<Vec<KeptSighting>, SightingError> {
         self.read("read the sightings of a face", |db| {
@@ -298,7 +302,7 @@ impl SightingStore {
     }
 
     /// Hides a group, or shows it again; false if there is none.
-    pub fn ignore(&mut self, id: GroupId, ignored: bool) -> Result<bool, SightingError> {
+    pub fn ignore(&mut self, id: SightingGroupId, ignored: bool) -> Result<bool, SightingError> {
         self.write("ignore an unknown face", |transaction| {
             let changed = transaction
                 .prepare_cached("update sighting_group set ignored = ?2 where id = ?1")?
@@ -308,7 +312,7 @@ impl SightingStore {
     }
 
     /// Erases groups; returns how many sightings that concerned.
-    pub fn remove(&mut self, ids: &[GroupId]) -> Result<u64, SightingError> {
+    pub fn remove(&mut self, ids: &[SightingGroupId]) -> Result<u64, SightingError> {
         let removed = self.write("erase unknown faces", |transaction| {
             let mut removed = 0;
             for id in ids {
@@ -341,9 +345,9 @@ impl SightingStore {
                  where seen_at < ?2 or id in (select id from sighting order by seen_at, id limit ?3)",
             )?;
             let rows = query.query_map(params![ERASED_AT_ONCE, before, surplus], |row| {
-                Ok((GroupId(row.get(0)?), row.get(1)?))
+                Ok((SightingGroupId(row.get(0)?), row.get(1)?))
             })?;
-            let gone = rows.collect::<Result<Vec<(GroupId, i64)>, _>>()?;
+            let gone = rows.collect::<Result<Vec<(SightingGroupId, i64)>, _>>()?;
             for (_, id) in &gone {
                 transaction.prepare_cached("delete from sighting where id = ?1")?.execute([id])?;
             }
@@ -404,7 +408,7 @@ const SELECT_GROUP: &str = "select g.id, g.count, g.first_seen_at, g.last_seen_a
 fn read_group(row: &Row<'_>, keep: i64) -> rusqlite::Result<GroupRecord> {
     let last_seen_at: i64 = row.get(3)?;
     Ok(GroupRecord {
-        id: GroupId(row.get(0)?),
+        id: SightingGroupId(row.get(0)?),
         count: row.get(1)?,
         first_seen_at: UnixMillis(row.get(2)?),
         last_seen_at: UnixMillis(last_seen_at),
@@ -425,7 +429,7 @@ fn erase_empty_groups(transaction: &Transaction<'_>) -> rusqlite::Result<usize> 
 
 fn insert(
     transaction: &Transaction<'_>,
-    group: GroupId,
+    group: SightingGroupId,
     sighting: &Sighting,
     jpeg: &[u8],
 ) -> rusqlite::Result<()> {
@@ -612,7 +616,7 @@ mod tests {
         assert_eq!(store.list(true, None, 10).unwrap()[0].count, 2);
         assert!(store.ignore(group, false).unwrap());
         assert_eq!(store.list(false, None, 10).unwrap().len(), 1);
-        assert!(!store.ignore(GroupId(99), true).unwrap());
+        assert!(!store.ignore(SightingGroupId(99), true).unwrap());
     }
 
     #[test]
@@ -630,7 +634,7 @@ mod tests {
         assert_eq!(store.retain().unwrap(), 0);
         device.clock.advance(Duration::from_millis(49 * HOUR as u64));
         assert_eq!(store.retain().unwrap(), 3, "too old");
-        assert!(store.take_in(&device.sighting(0, 0.5)).unwrap() > GroupId(4));
+        assert!(store.take_in(&device.sighting(0, 0.5)).unwrap() > SightingGroupId(4));
     }
 
     #[test]

@@ -231,6 +231,7 @@ impl Device {
             looks: 5,
             probes: 2,
             crop: None,
+            sighting: None,
             outcome,
         }
     }
