@@ -5,12 +5,14 @@
 //! such. Lives on the thread `store`; others reach it through [`StoreHandle`].
 
 mod handle;
+mod query;
 mod records;
 mod rows;
 mod store;
 mod thread;
 
-pub use handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+pub use handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
+pub use query::{EventCursor, EventFilter, EventPage, EventSummary, HOUR_MS, Hour, LATENCY_BOUNDS_MS};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
 pub use thread::{StoreParts, StoreThread};
