@@ -4,12 +4,14 @@
 //! least once, in order, whatever happens in between. What has expired by then is delivered as
 //! such. Lives on the thread `store`; others reach it through [`StoreHandle`].
 
+mod gallery;
 mod handle;
 mod records;
 mod rows;
 mod store;
 mod thread;
 
+pub use gallery::{Erasure, GalleryRefusal, GalleryRequest, SubjectDetails};
 pub use handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
