@@ -177,6 +177,10 @@ settings! {
         conflict_threshold: Option<f32> = None, within 0.0..=0.95;
         /// Least quality score of a sample.
         minimum_quality: f32 = 0.4, within 0.0..=0.95;
+        /// Keep the face of each sample as a picture, encrypted, to be shown on the admin page and for
+        /// making templates anew after a change of the model. `false` keeps templates only; pictures
+        /// kept before stay until their subject is erased.
+        keep_pictures: bool = true;
         /// Pictures taken in by one enrolment.
         maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
         /// Largest archive of pictures taken in by one import. While it is worked off it lies, encrypted,

@@ -32,6 +32,7 @@ use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, StreamDescription};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
 use crate::examiner::{self, Examiner};
@@ -173,6 +174,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         events,
         gallery: Arc::clone(&gallery),
         space,
+        rules: EnrolmentRules::new(&config, &thresholds),
         retention: retention(&config),
         status: status.clone(),
         metrics: Arc::clone(&metrics),

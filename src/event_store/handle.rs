@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::gallery::GalleryRequest;
 use super::query::{EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{EventId, Outbox, RecordedEvent};
 use super::store::Retention;
@@ -59,6 +60,8 @@ pub enum Request {
     ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
     /// Tell when everything before this is done, and whether all of it is on the disk.
     Settle(std::sync::mpsc::Sender<bool>),
+    /// Something about subjects.
+    Gallery(GalleryRequest),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
     /// Something about the events of the past, or how they are kept.
@@ -200,7 +203,7 @@ impl StoreHandle {
         &self.gallery
     }
 
-    fn send(&self, request: Request) -> Result<(), StoreRefusal> {
+    pub(super) fn send(&self, request: Request) -> Result<(), StoreRefusal> {
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => StoreRefusal::Busy,
             TrySendError::Disconnected(_) => StoreRefusal::Ended,
@@ -209,16 +212,16 @@ impl StoreHandle {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T, E: From<StoreRefusal>>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreRefusal>>) -> Request,
-    ) -> Result<T, StoreRefusal> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> Result<T, E> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply))?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(StoreRefusal::Ended),
-            Err(_) => Err(StoreRefusal::Busy),
+            Ok(Err(_)) => Err(StoreRefusal::Ended.into()),
+            Err(_) => Err(StoreRefusal::Busy.into()),
         }
     }
 }

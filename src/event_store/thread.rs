@@ -3,6 +3,8 @@
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.
 
+mod gallery;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +19,7 @@ use super::query::EventPage;
 use super::store::{Erased, EventStore, EventStoreError, Retention};
 use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
@@ -44,6 +47,8 @@ pub struct StoreParts {
     pub gallery: Arc<Gallery>,
     /// The space its templates are of.
     pub space: EmbeddingSpaceId,
+    /// What holds for enrolments.
+    pub rules: EnrolmentRules,
     /// What is kept, and for how long.
     pub retention: Retention,
     /// Where the state of the storage is told.
@@ -222,6 +227,7 @@ impl StoreThread {
             Request::Settle(reply) => {
                 let _ = reply.send(!events.has_unwritten());
             }
+            Request::Gallery(request) => self.serve_gallery(request),
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }
@@ -331,11 +337,10 @@ impl StoreThread {
     /// Whoever is no longer enrolled must not stay in the events. Those that merely expired do.
     fn forget_erased(&mut self) {
         self.forget_due = true;
-        let subjects = match self.parts.gallery_store.subjects() {
+        self.enrolled = match self.parts.gallery_store.subject_ids() {
             Ok(subjects) => subjects,
             Err(error) => return self.fails(ERASING, format!("who was erased cannot be told: {error}")),
         };
-        self.enrolled = subjects.iter().map(|subject| subject.id).collect();
         match self.parts.events.forget_all_but(&self.enrolled) {
             Ok(events) => {
                 self.forget_due = false;
