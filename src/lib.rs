@@ -61,6 +61,7 @@ pub mod gallery;
 pub mod geometry;
 pub mod http;
 pub mod identify;
+pub mod import;
 pub mod install;
 pub mod jobs;
 pub mod landmarks;
