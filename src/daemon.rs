@@ -5,12 +5,13 @@
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
 //! | `store` | owns both databases | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
 //! | `reports` | hands events to the caller | 256 reports | dropped and counted: events are safe in the store | – |
 //! | the caller's | supervises, talks to systemd | – | – | the watchdog |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
-//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, store.
+//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, examiners, store.
 
 mod commands;
 mod network;
@@ -31,8 +32,10 @@ use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, StreamDescription};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
+use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
 use crate::live::{LiveChannel, LookChannel};
@@ -65,6 +68,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// the last events to reach the broker and the disk.
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
 const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
+const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -163,11 +167,14 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }
+    // Its threads load networks of their own when they have work.
+    let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
     let (store_thread, store) = StoreThread::new(StoreParts {
         gallery_store,
         events,
         gallery: Arc::clone(&gallery),
         space,
+        rules: EnrolmentRules::new(&config, &thresholds),
         retention: retention(&config),
         status: status.clone(),
         metrics: Arc::clone(&metrics),
@@ -199,6 +206,14 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         rubbish: false,
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
+
+    // Still pictures to faces.
+    let mut examiner_names = Vec::new();
+    for thread in examiner_threads {
+        let name = thread.name().to_owned();
+        supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
+        examiner_names.push(name);
+    }
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -259,6 +274,13 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     cancel.cancel();
     let published = supervisor.join("network", left());
+    // What they are at is nobody's any more; the process ends without them if it takes long.
+    examiner.end();
+    for name in &examiner_names {
+        if let Err(error) = supervisor.join(name, EXAMINER_DRAIN.min(left())) {
+            tracing::warn!("{error:#}; leaving it behind");
+        }
+    }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());
     printed.store(true, Ordering::Relaxed);

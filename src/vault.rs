@@ -96,6 +96,8 @@ pub enum KeyPurpose {
     Events,
     /// Signatures of addresses under which pictures can be fetched for a short time.
     Links,
+    /// The database of unknown faces.
+    Sightings,
 }
 
 impl KeyPurpose {
@@ -105,6 +107,7 @@ impl KeyPurpose {
             Self::Database => b"limen/1/database",
             Self::Events => b"limen/1/events",
             Self::Links => b"limen/1/links",
+            Self::Sightings => b"limen/1/sightings",
         }
     }
 }

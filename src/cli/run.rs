@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use limen::camera::{DeviceInfo, SourceSpec};
 use limen::clock::SystemClock;
-use limen::config::Layers;
+use limen::config::Sources;
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
+use limen::enrol::EnrolmentRules;
 use limen::event::Outcome;
 use limen::gallery::GalleryStore;
 use limen::live::LookChannel;
@@ -59,16 +60,16 @@ pub(super) struct RunArguments {
 
 impl RunArguments {
     /// The flags that stand for settings.
-    pub(super) fn settings(&self, mut layers: Layers) -> Layers {
+    pub(super) fn settings(&self, mut sources: Sources) -> Sources {
         match &self.source {
-            Some(source) => layers = layers.flag("--source", "camera.source", source),
-            None if self.demo => layers = layers.flag("--demo", "camera.source", "scene"),
+            Some(source) => sources = sources.flag("--source", "camera.source", source),
+            None if self.demo => sources = sources.flag("--demo", "camera.source", "scene"),
             None => {}
         }
         if self.once {
-            layers = layers.flag("--once", "camera.loop", "false");
+            sources = sources.flag("--once", "camera.loop", "false");
         }
-        layers
+        sources
     }
 }
 
@@ -97,7 +98,8 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     };
     let mut gallery_store = GalleryStore::open(&state, &key, Arc::new(SystemClock))?;
     if arguments.demo {
-        enrol_scene(&mut gallery_store, &mut perception, &thresholds, &context.output)?;
+        let rules = EnrolmentRules::new(&context.config, &thresholds);
+        enrol_scene(&mut gallery_store, &mut perception, &rules, &context.output)?;
     } else if gallery_store.statistics()?.subjects == 0 {
         context.output.note(
             "nobody is enrolled, so everybody is going to be unknown; \
