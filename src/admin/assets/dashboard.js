@@ -8,14 +8,14 @@ import { eventRow } from './eventview.js';
 import * as format from './format.js';
 import { draw } from './overlay.js';
 import { deviceStream } from './stream.js';
-import { bones, empty, every, failed, link, notice, page, pill } from './ui.js';
+import { bones, empty, every, failed, link, notice, page, pill, stateOf } from './ui.js';
 
 export const title = 'Overview';
 
 export const parts = { camera: 'Camera', recognition: 'Recognition', storage: 'Storage', broker: 'MQTT broker', http: 'Web server' };
 
-export function show({ session, signal }) {
-  const status = h('div', { 'aria-live': 'polite', style: { 'min-height': '52px' } }, bones(1, 52));
+export function show({ signal }) {
+  const status = h('div', { 'aria-live': 'polite', style: { 'min-height': '74px' } }, bones(1, 74));
   const today = h('div.card', null, h('h2', null, 'Last 24 hours'), bones(1, 296));
   const latest = h('div.list', { 'aria-busy': 'true', style: { 'min-height': '360px' } }, h('div', null, h('div.bone.grow', { style: { height: '320px' } })));
   const preview = liveTile(signal);
@@ -46,7 +46,7 @@ export function show({ session, signal }) {
     try {
       const told = await get('/api/events?limit=6', { signal });
       latest.removeAttribute('aria-busy');
-      put(latest, told.events.length ? told.events.map(event => eventRow(event)) : empty('events', 'Nothing yet', 'Events appear here as people come by.'));
+      put(latest, told.events.length ? told.events.map(event => eventRow(event, { compact: true })) : empty('events', 'Nothing yet', 'Events appear here as people come by.'));
     } catch (error) {
       if (!isAbort(error)) put(latest, h('div', null, failed(error, events)));
     }
@@ -60,11 +60,11 @@ export function show({ session, signal }) {
     const { event } = JSON.parse(data);
     if (!event) return;
     latest.querySelector('.empty')?.remove();
-    latest.prepend(eventRow(event));
+    latest.prepend(eventRow(event, { compact: true }));
     while (latest.children.length > 6) latest.lastChild.remove();
   } });
 
-  return page('Overview', { lede: session.device_name, actions: may('operator') && link('Enrol a person', '/enrol', { icon: 'plus', kind: 'primary' }) },
+  return page('Overview', { actions: may('operator') && link('Enrol a person', '/enrol', { icon: 'plus', kind: 'primary' }) },
     status, h('div.wide-left', null,
       h('div.stack', { style: { gap: 'var(--gap)' } }, preview, today),
       h('div.stack', { style: { gap: 'var(--gap)' } },
@@ -72,14 +72,14 @@ export function show({ session, signal }) {
         health)));
 }
 
-const figure = (n, code, word) => h('div.figure', null, h('b', null, format.number(n)), pill(code, word));
+const figure = (n, code, word) => h('div.figure', null, h('b', null, format.number(n)), h('span', null, icon(stateOf(code)[1], `toned ${stateOf(code)[0]}`), word));
 
 function banner(device) {
   const degraded = Object.entries(device.health.parts).filter(([, part]) => part.state === 'degraded');
   if (device.health.status === 'dead') return notice('bad', 'A part of the program is stuck; it is about to restart by itself.', { title: 'Not working' });
   if (degraded.length) return notice('warn', h('ul', null, degraded.map(([name, part]) => h('li', null, h('b', null, `${parts[name] ?? name}: `), part.reason))), { title: 'Something needs a look' });
   if (!device.gallery.subjects) return notice('calm', may('operator') ? ['Nobody is enrolled yet, so nobody can be recognised. ', h('a', { href: '/enrol', 'data-link': '' }, 'Enrol the first person')] : 'Nobody is enrolled yet, so nobody can be recognised.', { title: 'Ready' });
-  return notice('good', `${format.count(device.gallery.subjects, 'person', 'people')} enrolled, running for ${format.duration(device.health.uptime_s * 1000)}.`, { title: device.health.status === 'starting' ? 'Starting' : 'Everything works' });
+  return notice('good', `${format.count(device.gallery.subjects, 'person', 'people')} enrolled, up ${format.duration(device.health.uptime_s * 1000)}`, { title: device.health.status === 'starting' ? 'Starting' : 'Everything works' });
 }
 
 function conditions({ health, gallery }) {
@@ -99,7 +99,7 @@ function liveTile(signal) {
   const stage = h('a.stage', { href: '/live', 'data-link': '', 'aria-label': 'Live view of the camera', style: { 'aspect-ratio': '16 / 9', 'text-decoration': 'none' } }, canvas, over);
   deviceStream('/api/live', {
     signal, least: 250,
-    frame: (told, bitmap) => { over.hidden = true; draw(canvas, bitmap, told.width, told.height, told.faces); },
+    frame: (told, bitmap) => { over.hidden = true; draw(canvas, bitmap, told.width, told.height, told.faces, { cover: true }); },
     state: (word, text) => {
       if (!text) return;
       over.hidden = false;

@@ -3,7 +3,7 @@
 import { h, icon } from './dom.js';
 import { sentence } from './errors.js';
 import * as format from './format.js';
-import { dialog, face, link, meter, pill, toneOf, when } from './ui.js';
+import { dialog, face, link, meter, pill, stateOf, toneOf, when } from './ui.js';
 
 // What an event says in one word. `ended` sums a visit up and carries its verdict.
 export const verdictOf = event => event.kind === 'ended' ? (event.verdict ?? 'undecided') : event.kind;
@@ -22,14 +22,13 @@ function line(event) {
   return parts.join(' · ');
 }
 
-export function eventRow(event, opened) {
-  const el = h('button.item', { type: 'button', onclick: () => opened ? opened(event) : showEvent(event) },
-    face(event.name, event.picture),
-    h('span.grow', null, h('span.cut', { style: { display: 'block', 'font-weight': 560 } }, headline(event)),
-      h('span.cut.muted.small', { style: { display: 'block' } }, line(event) || ' ')),
-    h('span', { style: { display: 'grid', 'justify-items': 'end', gap: '3px' } }, pill(verdictOf(event)),
-      h('time.muted.small', { datetime: new Date(event.captured_at).toISOString() }, format.clock(event.captured_at))));
-  return el;
+export function eventRow(event, { opened = showEvent, compact } = {}) {
+  const code = verdictOf(event), [kind, name, word] = stateOf(code), ended = event.kind === 'ended';
+  return h('button.item', { type: 'button', onclick: () => opened(event) },
+    h('span.badged', null, face(event.name, event.picture), h('span.badge', { class: kind }, icon(name), h('span.sr', null, `${word}: `))),
+    h('span.grow', null, h('span.cut.line', { style: { 'font-weight': 570 } }, headline(event)), h('span.cut.line.muted.small', null, line(event) || word)),
+    compact ? null : h('span.wide-only', null, ended ? pill('left') : null),
+    h('time.muted.small.nowrap', { datetime: new Date(event.captured_at).toISOString(), title: format.exact(event.captured_at) }, (compact ? format.hour : format.clock)(event.captured_at)));
 }
 
 export function pairs(list) {

@@ -14,7 +14,7 @@ export const title = 'Live';
 
 export function show({ query, signal }) {
   const kinds = [{ id: 'device', text: 'Device camera', icon: 'camera', show: device }];
-  if (may('operator')) kinds.push({ id: 'browser', text: 'This browser’s camera', icon: 'phone', show: browser });
+  if (may('operator')) kinds.push({ id: 'browser', text: 'This browser', icon: 'phone', show: browser });
   const t = tabs('Which camera', kinds, query.get('camera'), id => history.replaceState(null, '', id === 'device' ? '/live' : `/live?camera=${id}`));
   signal.addEventListener('abort', t.end);
   return page('Live', { lede: 'Each outline belongs to the very picture it is drawn on.', actions: kinds.length > 1 && t.list }, t.panel);
@@ -24,21 +24,19 @@ export function show({ query, signal }) {
 export function stage(label, kind) {
   const canvas = h('canvas', { role: 'img', 'aria-label': label });
   const over = h('div.over', { role: 'status' });
-  const corner = h('span.corner', { hidden: true });
-  const el = h('div.stage', null, canvas, over, corner);
+  const el = h('div.stage', null, canvas, over);
   const key = `limen.shape.${kind}`;
   let shape = null;
   try { shape = sessionStorage.getItem(key); } catch { /* only spares a jump */ }
   if (shape) el.style.aspectRatio = shape;
   return {
-    el, canvas, corner,
+    el,
     say: (text, action) => { over.hidden = !text; if (text) put(over, icon('camera', 'big'), h('p', null, text), action); },
-    frame: (image, width, height, faces, pace) => {
+    frame: (image, width, height, faces) => {
       over.hidden = true;
       const now = `${width} / ${height}`;
       if (now !== shape) { shape = now; el.style.aspectRatio = now; try { sessionStorage.setItem(key, now); } catch { /* as above */ } }
       draw(canvas, image, width, height, faces);
-      if (pace?.rate) { corner.hidden = false; corner.textContent = pace.text; }
     },
   };
 }
@@ -78,19 +76,19 @@ function device(signal) {
       signal: paused.signal,
       frame: (told, bitmap, p) => {
         pace = p;
-        view.frame(bitmap, told.width, told.height, told.faces, p);
+        view.frame(bitmap, told.width, told.height, told.faces);
         people.tell(told.faces);
       },
       state: (word, text) => { if (text) { view.say(text); people.tell([]); } else if (word === 'hidden') view.say('Paused while this page is not in view.'); },
     });
-    every(1000, paused.signal, () => { if (pace) facts.textContent = `${format.number(pace.rate, 1)} frames a second drawn, ${format.ms(pace.age)} from lens to screen`; });
+    every(1000, paused.signal, () => { if (pace) facts.textContent = pace.text('from lens to screen'); });
   };
   const toggle = button('Pause', { icon: 'pause', onclick: () => {
     if (paused) { paused.abort(); paused = null; } else start();
     put(toggle, icon(paused ? 'pause' : 'play'), paused ? 'Pause' : 'Go on');
   } });
   start();
-  return layout(view, people, h('div.row.between', null, facts, toggle));
+  return layout(view, people, h('div.row.between', { style: { 'flex-wrap': 'nowrap' } }, facts, toggle));
 }
 
 function browser(signal) {
@@ -121,14 +119,14 @@ function browser(signal) {
       signal: line.signal,
       answer: (told, canvas, p) => {
         pace = p;
-        view.frame(canvas, told.width, told.height, told.faces, p);
+        view.frame(canvas, told.width, told.height, told.faces);
         people.tell(told.faces);
       },
       state: (word, text) => { if (text) view.say(text); },
     });
   };
-  const stop = button('Stop', { icon: 'pause', hidden: true, onclick: () => { camera.stop(); disconnect(); stop.hidden = true; people.tell([]); view.corner.hidden = true; view.say('The camera is off.', start()); } });
-  every(1000, signal, () => { if (pace && camera.running) facts.textContent = `${format.number(pace.rate, 1)} frames a second, ${format.ms(pace.age)} from camera to overlay`; });
+  const stop = button('Stop', { icon: 'pause', hidden: true, onclick: () => { camera.stop(); disconnect(); stop.hidden = true; people.tell([]); view.say('The camera is off.', start()); } });
+  every(1000, signal, () => { if (pace && camera.running) facts.textContent = pace.text('from camera to overlay'); });
   view.say('Pictures of this camera go to the device, are compared there and not kept.', start());
   const who = subjectPicker('Compare with one person only', { signal, none: 'Everybody', changed: subject => { claimed = subject; if (line) connect(); } });
   return layout(view, people, h('div.row.between', null, facts, h('div.row', null, choose, stop)), h('section.card', null, h('h2', null, 'Claimed identity'), who.el, video));

@@ -23,7 +23,8 @@ export function captions(face) {
 }
 
 // `image`: anything drawable, `width`×`height`: the frame whose pixels the boxes count.
-export function draw(canvas, image, width, height, faces = []) {
+// `cover` fills the canvas and cuts what stands out, as a preview does.
+export function draw(canvas, image, width, height, faces = [], { cover } = {}) {
   const dense = Math.min(devicePixelRatio || 1, 2.5);
   const w = canvas.clientWidth, hgt = canvas.clientHeight;
   if (!w || !hgt) return;
@@ -33,14 +34,15 @@ export function draw(canvas, image, width, height, faces = []) {
   }
   const c = canvas.getContext('2d', { alpha: false });
   c.setTransform(dense, 0, 0, dense, 0, 0);
-  const scale = Math.min(w / width, hgt / height), left = (w - width * scale) / 2, top = (hgt - height * scale) / 2;
+  const scale = Math[cover ? 'max' : 'min'](w / width, hgt / height), left = (w - width * scale) / 2, top = (hgt - height * scale) / 2;
   c.fillStyle = '#0c0e0d';
   c.fillRect(0, 0, w, hgt);
   c.drawImage(image, left, top, width * scale, height * scale);
-  for (const face of faces) outline(c, face, { scale, left, top, w, h: hgt });
+  const taken = [];
+  for (const face of faces) outline(c, face, { scale, left, top, w, h: hgt, taken });
 }
 
-function outline(c, face, { scale, left, top, w, h }) {
+function outline(c, face, { scale, left, top, w, h, taken }) {
   const { state, head, detail } = captions(face), tone = tones[state];
   const x = left + face.bbox.x * scale, y = top + face.bbox.y * scale;
   const bw = face.bbox.width * scale, bh = face.bbox.height * scale, r = Math.min(12, bw / 5);
@@ -62,8 +64,10 @@ function outline(c, face, { scale, left, top, w, h }) {
   const small = detail && fit(c, detail, most - 16), width = Math.max(headWidth, small ? c.measureText(small).width : 0) + 14;
   const height = small ? 44 : 27;
   const lx = Math.min(Math.max(x - 2, 4), Math.max(w - width - 4, 4));
-  let ly = y - height - 6;
-  if (ly < 4) ly = Math.min(y + bh + 6, h - height - 4);
+  // Above the box, else below it, wherever no other label lies.
+  const free = y => y >= 4 && y + height <= h - 4 && !taken.some(t => lx < t.x + t.width && t.x < lx + width && y < t.y + t.height && t.y < y + height);
+  const ly = [y - height - 6, y + bh + 6, y + 4, h - height - 4].find(free) ?? Math.max(y - height - 6, 4);
+  taken.push({ x: lx, y: ly, width, height });
   c.fillStyle = '#0c0e0de0';
   c.beginPath();
   c.roundRect(lx, ly, width, height, 9);

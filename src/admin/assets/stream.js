@@ -18,7 +18,7 @@ export class Pace {
     const n = this.#drawn.length;
     return n < 2 ? 0 : (n - 1) * 1000 / (this.#drawn[n - 1] - this.#drawn[0]);
   }
-  get text() { return `${this.rate.toFixed(0)} fps · ${Math.round(this.age)} ms`; }
+  text(way) { return `${this.rate.toFixed(1)} frames a second, ${Math.round(this.age)} ms ${way}`; }
 }
 
 // One message: length of the JSON (u32, little endian), JSON, JPEG.
@@ -32,13 +32,16 @@ export function parse(buffer) {
 // "waiting" and "refused" with the reason in words. `least`: milliseconds between frames at least.
 export function deviceStream(path, { signal, frame, state, least = 0 }) {
   const pace = new Pace();
+  let heard = 0;
   const next = () => { if (!signal.aborted) line.send('next'); };
   const line = socket(path, {
     signal,
     state: (word, failure) => state(word, failure?.message),
-    opened: mine => mine.send('next'),
+    // The first frame comes unasked; where it does not, it is asked for.
+    opened: () => { const before = heard; setTimeout(() => { if (heard === before) next(); }, 1000); },
     told: async data => {
       const came = performance.now();
+      heard += 1;
       if (typeof data === 'string') {
         const { error } = JSON.parse(data);
         // The device sends on by itself when the camera is back.

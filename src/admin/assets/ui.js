@@ -75,14 +75,13 @@ export const check = (label, attributes) => {
 // A password with a way to see it.
 export function password(label, attributes, hint) {
   const input = h('input', { type: 'password', required: true, autocapitalize: 'off', spellcheck: 'false', ...attributes });
-  const show = h('button.button.quiet.small', { type: 'button', 'aria-pressed': 'false' }, 'Show');
+  const show = h('button.button.quiet.small', { type: 'button', 'aria-label': `Show ${label.toLowerCase()}` }, 'Show');
   show.addEventListener('click', () => {
     const shown = input.type === 'password';
     input.type = shown ? 'text' : 'password';
     show.textContent = shown ? 'Hide' : 'Show';
-    show.setAttribute('aria-pressed', shown);
+    show.setAttribute('aria-label', `${shown ? 'Hide' : 'Show'} ${label.toLowerCase()}`);
   });
-  show.setAttribute('aria-label', `Show ${label.toLowerCase()}`);
   return Object.assign(field(label, input, { hint, end: show }), { input });
 }
 
