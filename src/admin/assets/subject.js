@@ -92,8 +92,8 @@ function sampleTile(subject, sample, judged, reload) {
   const what = origins[sample.origin] ?? sentence(sample.origin ?? '').replace(/\.$/, '');
   return h('div.tile', null, face(null, sample.picture),
     h('div.text.tight', { style: { gap: '6px' } },
-      h('div.row.between', null, judged ? pill(judged.verdict) : h('span.bone', { style: { width: '74px', height: '24px' } }), h('span.small.num.muted', null, judged?.own_score == null ? '' : format.score(judged.own_score))),
-      h('div.stack.tight', null, meter(sample.quality, { tone: toneOf(sample.quality), label: 'Quality' }), h('span.muted.small.num', null, `Quality ${format.score(sample.quality)}`)),
+      h('div', { style: { height: '26px' } }, judged ? pill(judged.verdict) : h('span.bone', { style: { width: '74px', height: '24px', display: 'block' } })),
+      h('div.stack.tight', null, meter(sample.quality, { tone: toneOf(sample.quality), label: 'Quality' }), h('span.muted.small.num', null, `Quality ${format.score(sample.quality)}${judged?.own_score == null ? '' : `, alike ${format.score(judged.own_score)}`}`)),
       judged && judged.verdict !== 'helps' && h('p.small.toned', { class: stateOf(judged.verdict)[0] }, sentence(judged.advice)),
       judged?.conflicts?.map(other => h('p.small', null, 'Like ', h('a', { href: `/faces/${other.subject}`, 'data-link': '' }, other.name), ` (${format.score(other.score)})`)),
       h('span.muted.small', null, [what, format.shortDay(sample.enrolled_at)].filter(Boolean).join(', ')),

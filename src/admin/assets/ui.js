@@ -239,7 +239,7 @@ export function endless(list, load, row, { signal, none }) {
       if (signal.aborted) return;
       const first = cursor === undefined;
       if (first) { put(list); list.removeAttribute('aria-busy'); }
-      list.append(...items.map(row));
+      list.append(...items.flatMap(row));
       if (first && !items.length && none) list.replaceWith(none());
       cursor = next;
       done = !next;
