@@ -29,7 +29,9 @@ function paintFrame(alone) {
   const session = current(), role = session?.user?.role;
   remember('limen.role', role);
   if (role) root.dataset.role = role; else delete root.dataset.role;
-  root.dataset.frame = alone || !role ? 'plain' : 'app';
+  const shape = alone || !role ? 'plain' : 'app';
+  // What is still painted belongs to the other frame and would be seen to jump.
+  if (root.dataset.frame !== shape) { put(main); root.dataset.frame = shape; }
   if (session) {
     document.getElementById('device').textContent = session.device_name;
     document.getElementById('me').textContent = session.user?.name ?? 'Account';

@@ -1,11 +1,11 @@
 // Faces that were seen and are nobody enrolled: off unless wanted, kept shortly, grouped by likeness.
 
 import { del, get, may, post, query as asked } from './api.js';
-import { h, put } from './dom.js';
+import { h, icon, put } from './dom.js';
 import { enrol, outcome } from './enrol.js';
 import * as format from './format.js';
 import { subjectPicker } from './picker.js';
-import { button, check, confirm, dialog, empty, endless, field, form, link, page, toast } from './ui.js';
+import { button, check, confirm, dialog, during, empty, endless, field, form, link, page, toast } from './ui.js';
 
 export const title = 'Unknown faces';
 
@@ -23,7 +23,7 @@ export function show({ signal }) {
     signal.addEventListener('abort', () => mine.abort(), { once: true });
     chosen.clear();
     picked();
-    const tiles = h('div.tiles', { 'aria-busy': 'true', style: { 'grid-template-columns': 'repeat(auto-fill, minmax(min(100%, 190px), 1fr))' } }, Array.from({ length: 6 }, () => h('div.bone', { style: { height: '330px' } })));
+    const tiles = h('div.tiles', { 'aria-busy': 'true', style: { 'grid-template-columns': 'repeat(auto-fill, minmax(150px, 1fr))' } }, Array.from({ length: 6 }, () => h('div.bone', { style: { height: '330px' } })));
     put(holder, tiles);
     return endless(tiles, async cursor => {
       const told = await get(`/api/sightings${asked({ ignored: ignored.input.checked || null, after: cursor, limit: 48 })}`, { signal: mine.signal });
@@ -38,14 +38,19 @@ export function show({ signal }) {
     const about = `group of ${format.count(group.count, 'sighting', 'sightings')}, last ${format.ago(group.last_seen_at)}`;
     const pick = h('input', { type: 'checkbox', 'aria-label': `Choose the ${about}`, onchange: () => { if (pick.checked) chosen.add(group.id); else chosen.delete(group.id); picked(); } });
     const img = h('img.face', { src: group.picture, alt: `Unknown face, ${about}`, loading: 'lazy', decoding: 'async', width: 200, height: 200 });
-    const act = (text, name, work, kind = 'quiet') => button(text, { icon: name, kind, small: true, onclick: async () => { if (await work() !== false) await list(); } });
+    const act = (text, name, work) => {
+      const el = h('button.icon-button.small', { type: 'button', 'aria-label': text, title: text }, icon(name));
+      el.addEventListener('click', () => during(el, async () => { if (await work() !== false) await list(); }));
+      return el;
+    };
     return h('article.tile', { 'aria-label': `Unknown, ${about}` }, img, h('label.pick', null, pick),
       h('div.text', { style: { gap: '6px' } }, h('b', null, format.count(group.count, 'sighting', 'sightings')), h('span.muted.small', null, `Last ${format.ago(group.last_seen_at)}`),
         h('span.muted.small', null, `Goes ${format.ago(group.expires_at)}`),
-        group.closest && h('p.small', null, `Closest: ${group.closest.name} (${format.score(group.closest.score)}) `, button('It is not', { kind: 'quiet', small: true, 'aria-label': `It is not ${group.closest.name}`, onclick: async () => { await post(`/api/sightings/${group.id}/not`, { subject: group.closest.subject }); toast(`Not ${group.closest.name}: remembered`); await list(); } })),
-        h('div.row', { style: { gap: '2px', 'margin-inline': '-8px' } }, act('Name', 'enrol', () => naming([group.id])),
-          act(group.ignored ? 'Heed' : 'Ignore', group.ignored ? 'check' : 'dash', () => post(`/api/sightings/${group.id}/ignore`, { ignored: !group.ignored })),
-          act('Erase', 'trash', async () => Boolean(await confirm('Erase these sightings?', 'Their pictures are removed for good.', { action: 'Erase', work: () => del(`/api/sightings/${group.id}`).then(() => true) })), 'quiet danger'))));
+        group.closest && h('div.row.small', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('span.cut', null, `Like ${group.closest.name} (${format.score(group.closest.score)})`),
+          act(`It is not ${group.closest.name}`, 'close', async () => { await post(`/api/sightings/${group.id}/not`, { subject: group.closest.subject }); toast(`Not ${group.closest.name}: remembered`); })),
+        h('div.row', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('div.grow', null, button('Name', { icon: 'enrol', small: true, onclick: () => naming([group.id]) })),
+          act(group.ignored ? 'Heed again' : 'Ignore', group.ignored ? 'check' : 'dash', () => post(`/api/sightings/${group.id}/ignore`, { ignored: !group.ignored })),
+          act('Erase', 'trash', async () => Boolean(await confirm('Erase these sightings?', 'Their pictures are removed for good.', { action: 'Erase', work: () => del(`/api/sightings/${group.id}`).then(() => true) }))))));
   };
 
   const naming = async groups => {

@@ -13,11 +13,11 @@ export const title = 'Verify';
 export function show({ signal, query }) {
   const t = tabs('What to compare', [
     { id: 'who', text: 'Who is this?', show: leave => ask(leave, 'Find out', [['probe', 'Picture']], ({ probe }) => post('/api/identify', probe.value), found) },
-    { id: 'claim', text: 'Is it this person?', show: leave => ask(leave, 'Compare', [['probe', 'Picture'], ['subject', 'Claimed person']], ({ probe, subject }) => post('/api/verify', { probe: probe.value, subject: subject.value.id }), compared) },
-    { id: 'two', text: 'Same person?', show: leave => ask(leave, 'Compare', [['probe', 'One picture'], ['reference', 'Another picture']], ({ probe, reference }) => post('/api/verify', { probe: probe.value, reference: reference.value }), compared) },
+    { id: 'claim', text: 'Is it them?', show: leave => ask(leave, 'Compare', [['probe', 'Picture'], ['subject', 'Claimed person']], ({ probe, subject }) => post('/api/verify', { probe: probe.value, subject: subject.value.id }), compared) },
+    { id: 'two', text: 'Two pictures', show: leave => ask(leave, 'Compare', [['probe', 'One picture'], ['reference', 'Another picture']], ({ probe, reference }) => post('/api/verify', { probe: probe.value, reference: reference.value }), compared) },
   ], query.get('mode'), id => history.replaceState(null, '', id === 'who' ? '/verify' : `/verify?mode=${id}`));
   signal.addEventListener('abort', t.end);
-  return page('Verify', { lede: 'Nothing given here is kept.', actions: link('Watch with this browser’s camera', '/live?camera=browser', { icon: 'phone' }) }, t.list, t.panel);
+  return page('Verify', { lede: 'Nothing given here is kept.', actions: link('Compare live', '/live?camera=browser', { icon: 'live' }) }, t.list, t.panel);
 }
 
 function ask(signal, text, inputs, send, shown) {
