@@ -9,6 +9,9 @@
 //! threads that own the networks.
 
 pub(crate) mod access;
+mod events;
+mod live;
 pub(crate) mod operation;
 pub(crate) mod problem;
 pub(crate) mod site;
+mod socket;

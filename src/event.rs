@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
 use crate::event_store::EventKind;
@@ -133,7 +134,7 @@ fn written_out_if_any<S: Serializer>(name: &Option<SubjectName>, serializer: S) 
 }
 
 /// How a visit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndVerdict {
     /// A subject was named.
@@ -145,6 +146,9 @@ pub enum EndVerdict {
 }
 
 impl EndVerdict {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::Identified, Self::Unknown, Self::Undecided];
+
     /// Its name in messages and the database.
     pub fn code(self) -> &'static str {
         match self {

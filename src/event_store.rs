@@ -6,13 +6,15 @@
 
 mod gallery;
 mod handle;
+mod query;
 mod records;
 mod rows;
 mod store;
 mod thread;
 
 pub use gallery::{Erasure, GalleryRefusal, GalleryRequest, SubjectDetails};
-pub use handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+pub use handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
+pub use query::{EventCursor, EventFilter, EventPage, EventSummary, HOUR_MS, Hour, LATENCY_BOUNDS_MS};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
 pub use thread::{StoreParts, StoreThread};

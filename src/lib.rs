@@ -24,7 +24,8 @@
 //! | [`mqtt`] | the outbox, and what is [`live`] | messages; commands in return |
 //! | [`http`] | [`metrics`] and pictures | answers to whoever asks |
 //!
-//! [`change`] and [`cadence`] say which frames are worth that way at all.
+//! [`change`] and [`cadence`] say which frames are worth that way at all, and [`view`] turns and masks
+//! each of them right behind decoding.
 //!
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
@@ -79,6 +80,7 @@ pub mod status;
 pub mod supervisor;
 pub mod track;
 pub mod vault;
+pub mod view;
 pub mod visit;
 pub mod visitors;
 pub mod watchdog;

@@ -3,7 +3,8 @@
 //!
 //! Owned here: the networks, what is drawn and counted, and the events. Which frames are worth
 //! looking at says [`crate::cadence`], whom a look is about [`crate::visitors`]; both are pure. Frames
-//! between two looks are not even decoded.
+//! between two looks are not even decoded, unless somebody watches: then faces are found in them for
+//! the overlay, and nothing of that reaches a decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use crate::cadence::{Attention, Cadence, Pacer, Skip};
 use crate::change::ChangeDetector;
 use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::config::Config;
-use crate::decode::Decoder;
+use crate::decode::{DecodeError, Decoder};
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
-use crate::frame::{FrameSize, RawFrame, RgbImage};
+use crate::frame::{FrameId, FrameSize, ImagePool, PooledImage, RawFrame, RgbImage};
 use crate::gallery::{Gallery, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
 use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
@@ -27,11 +28,13 @@ use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
 use crate::metrics::{Metrics, Stage};
 use crate::models::Thresholds;
 use crate::picture::{Picture, Resampler};
+use crate::quality::QualityLimits;
 use crate::reason::Reason;
 use crate::recognise::{Perception, PerceptionError};
 use crate::score::QualityScore;
-use crate::track::{TrackId, TrackedFace, TrackingSettings};
-use crate::visit::{LookCounts, Verdict, Visit, VisitSettings};
+use crate::track::{TrackId, TrackedFace, Tracker, TrackingSettings};
+use crate::view::{Canvas, View};
+use crate::visit::{LookCounts, Measured, Verdict, Visit, VisitSettings};
 use crate::visitors::{Decided, EndedVisit, Probe, VisitorSettings, Visitors};
 
 /// The subjects that decide between a match and an ambiguity: the best and the second.
@@ -41,6 +44,8 @@ const RANKED_SUBJECTS: usize = 2;
 const CLOCK_SET_MS: u64 = 50;
 /// A kept picture of a face is a square of this side, pixels.
 const CROP_SIDE: u32 = 224;
+/// Between two frames shown to whoever watches: 15 a second.
+const WATCHED: Duration = Duration::from_micros(66_667);
 /// How much larger than the face's box the kept picture is.
 const CROP_MARGIN: f32 = 1.6;
 
@@ -53,6 +58,8 @@ pub struct RecogniserStats {
     pub skipped: SkippedFrames,
     /// Frames looked at.
     pub looks: u64,
+    /// Frames between two looks in which faces were found for somebody who watches.
+    pub glances: u64,
     /// Frames that could not be decoded, by reason.
     pub undecodable: u64,
     /// Embeddings made.
@@ -92,6 +99,10 @@ pub struct SeenFace {
     pub detection: Detection,
     /// What is known: a name, "unknown", or why not yet.
     pub label: SeenLabel,
+    /// Why there is no name; `None` where there is one, and before the first closer look.
+    pub reason: Option<Reason>,
+    /// What the newest closer look measured.
+    pub measured: Option<Measured>,
 }
 
 /// What to write beside a face. Names are personal data; see [`IdentityEvent`].
@@ -115,18 +126,30 @@ impl std::fmt::Debug for SeenLabel {
     }
 }
 
-/// One look: its frame as RGB if asked for, and the faces in it.
+/// One look: its frame as RGB, and the faces in it.
 #[derive(Debug)]
 pub struct Look {
+    /// Which frame.
+    pub frame: FrameId,
+    /// When it was captured.
+    pub captured: Monotonic,
+    /// The same by the wall clock.
+    pub captured_at: UnixMillis,
     /// The picture the faces were found in.
-    pub picture: RgbImage,
+    pub picture: PooledImage,
     /// The faces.
     pub faces: Vec<SeenFace>,
 }
 
 /// Thresholds and intervals of the recogniser.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RecogniserSettings {
+    /// Least detection score; `None` for the value of the model manifest.
+    pub minimum_score: Option<f32>,
+    /// When a sample is usable.
+    pub limits: QualityLimits,
+    /// What is done to every picture.
+    pub view: View,
     /// When a probe matches.
     pub thresholds: IdentificationThresholds,
     /// How detections and probes become visits.
@@ -143,6 +166,9 @@ impl RecogniserSettings {
         let (identification, tracking) = (&config.identification, &config.tracking);
         let every = |hz: f32| Duration::from_secs_f32(1.0 / hz);
         Self {
+            minimum_score: config.detection.minimum_score,
+            limits: QualityLimits::from(&config.quality),
+            view: View::from(&config.camera),
             thresholds: IdentificationThresholds::from(in_force),
             visitors: VisitorSettings {
                 visit: VisitSettings {
@@ -160,6 +186,7 @@ impl RecogniserSettings {
                 idle: every(tracking.idle_look_hz),
                 unchanged: every(tracking.unchanged_look_hz),
                 settled: every(tracking.settled_look_hz),
+                watched: WATCHED,
             },
             keep_crops: config.events.keep_crops,
         }
@@ -170,6 +197,11 @@ impl RecogniserSettings {
 pub struct Recogniser {
     perception: Perception,
     decoder: Decoder,
+    view: View,
+    canvas: Canvas,
+    pictures: ImagePool,
+    /// Follows faces through the frames between two looks, from where the last look left them.
+    glancing: Option<Tracker>,
     gallery: Arc<Gallery>,
     scratch: SearchScratch,
     thresholds: IdentificationThresholds,
@@ -201,6 +233,10 @@ impl Recogniser {
         Self {
             perception,
             decoder: Decoder::default(),
+            view: settings.view,
+            canvas: Canvas::default(),
+            pictures: ImagePool::default(),
+            glancing: None,
             gallery,
             scratch: SearchScratch::new(),
             visitors: Visitors::new(settings.visitors),
@@ -226,6 +262,18 @@ impl Recogniser {
         self.metrics = metrics;
     }
 
+    /// Goes on with other settings. Visits in view go on too; what was decided stays until it is checked
+    /// again.
+    pub fn configure(&mut self, settings: RecogniserSettings) {
+        self.perception.set_limits(settings.minimum_score, settings.limits);
+        self.visitors.set_settings(settings.visitors);
+        self.pacer.set_cadence(settings.cadence);
+        self.thresholds = settings.thresholds;
+        self.keep_crops = settings.keep_crops;
+        self.view = settings.view;
+        self.glancing = None;
+    }
+
     /// The networks.
     pub fn perception(&mut self) -> &mut Perception {
         &mut self.perception
@@ -241,8 +289,8 @@ impl Recogniser {
         &self.stats
     }
 
-    /// Takes in one frame. Events are appended to `events`; `look`, when given, receives the picture
-    /// and its faces if the frame was looked at.
+    /// Takes in one frame. Events are appended to `events`; `look`, given while somebody watches, receives
+    /// the picture and its faces if the frame is to be shown. Being watched changes no event.
     pub fn frame(
         &mut self,
         raw: &RawFrame,
@@ -251,41 +299,90 @@ impl Recogniser {
     ) -> Result<(), PerceptionError> {
         self.stats.frames += 1;
         let skip = self.pacer.skip(self.attention, raw.captured_at, || self.changes.observe(raw));
-        if let Some(skip) = skip {
-            match skip {
-                Skip::NotDue => self.stats.skipped.not_due += 1,
-                Skip::Unchanged => self.stats.skipped.unchanged += 1,
-            }
+        match skip {
+            Some(Skip::NotDue) => self.stats.skipped.not_due += 1,
+            Some(Skip::Unchanged) => self.stats.skipped.unchanged += 1,
+            None => {}
+        }
+        let look = look.filter(|_| self.pacer.shows(raw.captured_at));
+        if skip.is_some() && look.is_none() {
             return Ok(());
         }
-        // Taken out, so that the picture may borrow it while the rest of `self` works.
-        let mut decoder = std::mem::take(&mut self.decoder);
-        let decoded = self.metrics.time(Stage::Decode, || decoder.decode(raw));
+        // Taken out, so that the picture may borrow them while the rest of `self` works.
+        let (mut decoder, mut canvas) = (std::mem::take(&mut self.decoder), std::mem::take(&mut self.canvas));
+        let decoded = self.metrics.time(Stage::Decode, || {
+            let picture = decoder.decode(raw)?;
+            Ok::<_, DecodeError>(self.view.apply(picture, &mut canvas)?)
+        });
         let result = match decoded {
-            Ok(picture) => {
+            Ok(picture) if skip.is_none() => {
                 self.broken_in_a_row = 0;
-                self.look(raw.captured_at, &picture, events, look)
+                self.look(raw, &picture, events, look)
             }
-            Err(error) => {
+            Ok(picture) => self.glance(raw, &picture, look),
+            Err(error) if skip.is_none() => {
                 self.stats.undecodable += 1;
                 self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
                 tracing::debug!(%error, "a frame could not be decoded");
                 Ok(())
             }
+            Err(error) => {
+                tracing::debug!(%error, "a frame to be shown could not be decoded");
+                Ok(())
+            }
         };
-        self.decoder = decoder;
+        (self.decoder, self.canvas) = (decoder, canvas);
         result
+    }
+
+    /// The faces of a picture, where they are looked for.
+    fn detect(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
+        let mut detections = self.metrics.time(Stage::Detect, || self.perception.detect(picture))?;
+        detections.retain(|face| self.view.looks_at(&face.bbox, picture.size()));
+        Ok(detections)
+    }
+
+    /// Finds the faces of a frame for somebody who watches. Decides nothing and remembers nothing that a
+    /// decision would notice.
+    fn glance(
+        &mut self,
+        raw: &RawFrame,
+        picture: &Picture<'_>,
+        look: Option<&mut Option<Look>>,
+    ) -> Result<(), PerceptionError> {
+        let Some(look) = look else { return Ok(()) };
+        self.stats.glances += 1;
+        let detections = self.detect(picture)?;
+        let tracker = self.glancing.get_or_insert_with(|| self.visitors.tracker().clone());
+        let present = tracker.update(raw.captured_at, detections).present;
+        *look = Some(self.shown(raw, picture, present)?);
+        Ok(())
+    }
+
+    fn shown(
+        &mut self,
+        raw: &RawFrame,
+        picture: &Picture<'_>,
+        faces: Vec<TrackedFace>,
+    ) -> Result<Look, PerceptionError> {
+        let mut image = self.pictures.take();
+        picture.to_rgb_into(image.as_mut())?;
+        let faces = faces.iter().map(|face| self.seen(face)).collect();
+        let captured_at = self.wall(raw.captured_at);
+        Ok(Look { frame: raw.id, captured: raw.captured_at, captured_at, picture: image, faces })
     }
 
     fn look(
         &mut self,
-        captured_at: Monotonic,
+        raw: &RawFrame,
         picture: &Picture<'_>,
         events: &mut Vec<IdentityEvent>,
         look: Option<&mut Option<Look>>,
     ) -> Result<(), PerceptionError> {
         self.stats.looks += 1;
-        let detections = self.metrics.time(Stage::Detect, || self.perception.detect(picture))?;
+        self.glancing = None;
+        let captured_at = raw.captured_at;
+        let detections = self.detect(picture)?;
         let wanted = self.visitors.see(captured_at, detections);
         for ended in wanted.ended {
             self.ended(captured_at, ended, events);
@@ -309,8 +406,8 @@ impl Recogniser {
         self.attention = self.visitors.attention(captured_at);
         self.tell_presence();
         if let Some(look) = look {
-            let faces = self.visitors.present(captured_at).map(|face| self.seen(face)).collect();
-            *look = Some(Look { picture: picture.to_rgb()?, faces });
+            let faces = self.visitors.present(captured_at).cloned().collect();
+            *look = Some(self.shown(raw, picture, faces)?);
         }
         Ok(())
     }
@@ -499,7 +596,15 @@ impl Recogniser {
             Some(Verdict::Unknown { .. }) => SeenLabel::Unknown,
             None => SeenLabel::Undecided(visit.and_then(Visit::newest_inconclusive)),
         };
-        SeenFace { track: face.track, detection: face.detection.clone(), label }
+        let reason = match &label {
+            SeenLabel::Subject(..) => None,
+            SeenLabel::Undecided(Some(newest)) => Some(Reason::from(newest)),
+            SeenLabel::Unknown | SeenLabel::Undecided(None) => {
+                visit.filter(|visit| visit.looks() > 0).and_then(Visit::main_reason)
+            }
+        };
+        let measured = visit.and_then(Visit::measured);
+        SeenFace { track: face.track, detection: face.detection.clone(), label, reason, measured }
     }
 }
 

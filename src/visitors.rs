@@ -137,6 +137,17 @@ impl Visitors {
         Self { settings, tracker: Tracker::new(settings.tracking), visitors: BTreeMap::new() }
     }
 
+    /// Decides by these settings from now on; whoever is in view stays.
+    pub fn set_settings(&mut self, settings: VisitorSettings) {
+        self.tracker.set_settings(settings.tracking);
+        self.settings = settings;
+    }
+
+    /// The tracks as they stand, for pairing faces of a frame that decides nothing.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
     /// Faces found in the frame captured at `now`.
     pub fn present(&self, now: Monotonic) -> impl Iterator<Item = &TrackedFace> {
         self.tracker.tracks().iter().filter(move |face| face.last_seen == now)

@@ -62,6 +62,7 @@ const CADENCE: Cadence = Cadence {
     idle: Duration::from_millis(250),
     unchanged: Duration::from_millis(1_000),
     settled: Duration::from_millis(200),
+    watched: Duration::from_millis(67),
 };
 
 fn at(ms: u64) -> Monotonic {

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
+use super::live::LiveView;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf};
@@ -23,6 +26,10 @@ pub(crate) struct Site {
     pub(crate) live: LiveChannel,
     /// The newest look with its picture.
     pub(crate) looks: LookChannel,
+    /// The same as viewers get it.
+    pub(crate) view: Arc<LiveView>,
+    /// Places of those who watch events.
+    pub(crate) event_watchers: Arc<Semaphore>,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::clock::SystemClock;
-use limen::config::{Config, ConfigError, Layers};
+use limen::config::{Config, ConfigError, Sources};
 use limen::event_store::EventStore;
 use limen::gallery::{GalleryStore, NameError};
 use limen::install;
@@ -155,14 +155,14 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
     {
         return config::template(&output);
     }
-    let mut layers = Layers::new().file(arguments.config.as_deref()).environment(std::env::vars_os());
+    let mut sources = Sources::new(arguments.config.clone()).environment(std::env::vars_os());
     if let Some(folder) = &arguments.state {
-        layers = layers.flag("--state", "state.folder", &folder.to_string_lossy());
+        sources = sources.flag("--state", "state.folder", &folder.to_string_lossy());
     }
     if let Command::Run(run) = &arguments.command {
-        layers = run.settings(layers);
+        sources = run.settings(sources);
     }
-    let config = match (layers.build(), &arguments.command) {
+    let config = match (sources.build(), &arguments.command) {
         (Err(error), Command::Doctor) => return doctor::without_configuration(&output, &error),
         (built, _) => built?,
     };

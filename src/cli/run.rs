@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use limen::camera::{DeviceInfo, SourceSpec};
 use limen::clock::SystemClock;
-use limen::config::Layers;
+use limen::config::Sources;
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
 use limen::enrol::EnrolmentRules;
@@ -60,16 +60,16 @@ pub(super) struct RunArguments {
 
 impl RunArguments {
     /// The flags that stand for settings.
-    pub(super) fn settings(&self, mut layers: Layers) -> Layers {
+    pub(super) fn settings(&self, mut sources: Sources) -> Sources {
         match &self.source {
-            Some(source) => layers = layers.flag("--source", "camera.source", source),
-            None if self.demo => layers = layers.flag("--demo", "camera.source", "scene"),
+            Some(source) => sources = sources.flag("--source", "camera.source", source),
+            None if self.demo => sources = sources.flag("--demo", "camera.source", "scene"),
             None => {}
         }
         if self.once {
-            layers = layers.flag("--once", "camera.loop", "false");
+            sources = sources.flag("--once", "camera.loop", "false");
         }
-        layers
+        sources
     }
 }
 

@@ -14,7 +14,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+use super::handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
+use super::query::EventPage;
 use super::store::{Erased, EventStore, EventStoreError, Retention};
 use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
@@ -96,6 +97,7 @@ impl StoreThread {
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
             gallery: Arc::clone(&parts.gallery),
+            news: parts.events.news(),
             metrics: Arc::clone(&parts.metrics),
         };
         parts.status.working(Part::Storage);
@@ -229,7 +231,50 @@ impl StoreThread {
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }
+            Request::Events(request) => self.serve_events(request),
         }
+    }
+
+    fn serve_events(&mut self, request: EventRequest) {
+        let events = &mut self.parts.events;
+        match request {
+            EventRequest::List { filter, after, limit, reply } => {
+                let page = events.list(&filter, after, limit).map_err(|error| refusal(&error));
+                let _ = reply.send(page.map(|page| self.named(page)));
+            }
+            EventRequest::One(id, reply) => {
+                let event = events.event(id).map_err(|error| refusal(&error));
+                let page = |event: Option<_>| EventPage {
+                    events: event.into_iter().collect(),
+                    ..EventPage::default()
+                };
+                let _ = reply.send(event.map(page).map(|page| self.named(page)));
+            }
+            EventRequest::Summary(from, to, reply) => {
+                let _ = reply.send(events.summary(from, to).map_err(|error| refusal(&error)));
+            }
+            EventRequest::Keep { retention, lifetime, queueing } => {
+                self.parts.retention = retention;
+                events.set_lifetime(lifetime);
+                events.set_queueing(queueing);
+                // What must no longer be kept goes now.
+                self.retained = None;
+            }
+        }
+    }
+
+    /// With the names of those who are still enrolled. They are looked up on the disk, for whoever has
+    /// expired is no longer in the gallery in memory.
+    fn named(&self, mut page: EventPage) -> EventPage {
+        let subjects: BTreeSet<_> = page.events.iter().filter_map(|event| event.subject).collect();
+        for subject in subjects {
+            match self.parts.gallery_store.subject(subject) {
+                Ok(Some(found)) => drop(page.names.insert(subject, found.name)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the name of an event's subject could not be read"),
+            }
+        }
+        page
     }
 
     /// What is due from time to time, and what failed and is tried again.
