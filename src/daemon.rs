@@ -28,7 +28,7 @@ use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
 
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
-use crate::camera::{CameraSettings, StreamDescription};
+use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::Config;
 use crate::event::IdentityEvent;
@@ -125,6 +125,11 @@ pub fn camera_settings(config: &Config) -> CameraSettings {
         size: FrameSize { width: camera.width, height: camera.height },
         rate_hz: camera.rate_hz,
         format: camera.format.wanted(),
+        controls: Controls {
+            exposure_us: Wish::of(camera.exposure_us),
+            gain: Wish::of(camera.gain),
+            backlight_compensation: Wish::of(camera.backlight_compensation),
+        },
         looping: camera.r#loop,
         realtime: true,
     }
@@ -364,7 +369,11 @@ impl Round {
         }
         match &stats.state {
             CaptureState::Streaming(stream) => {
-                status.working(Part::Camera);
+                if stream.notes.is_empty() {
+                    status.working(Part::Camera);
+                } else {
+                    status.degraded(Part::Camera, stream.notes.join("; "));
+                }
                 self.tell(Report::Streaming(stream.clone()));
             }
             CaptureState::Lost { error } => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use limen::camera::{DeviceInfo, SourceSpec};
+use limen::camera::{ControlInfo, DeviceInfo, SourceSpec};
 use limen::clock::SystemClock;
 use limen::config::Sources;
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
@@ -262,5 +262,10 @@ fn line(device: &DeviceInfo) -> String {
             format!("  {}{known}: {}", format.fourcc, sizes.join(", "))
         })
         .collect();
-    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, formats.join("\n"))
+    let control = |control: &ControlInfo| {
+        let ControlInfo { setting, minimum, maximum, default, .. } = control;
+        format!("  {setting}: {minimum} to {maximum}, by itself {default}")
+    };
+    let lines: Vec<_> = formats.into_iter().chain(device.controls.iter().map(control)).collect();
+    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, lines.join("\n"))
 }
