@@ -14,7 +14,9 @@ mod device;
 mod events;
 pub(crate) mod live;
 pub(crate) mod operation;
+pub(crate) mod overview;
 pub(crate) mod problem;
+pub(crate) mod settings;
 pub(crate) mod site;
 mod socket;
 
@@ -35,6 +37,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(device::operations());
     all.extend(live::operations());
     all.extend(events::operations());
+    all.extend(settings::operations());
+    all.extend(overview::operations());
     all
 }
 
