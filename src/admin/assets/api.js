@@ -59,7 +59,7 @@ async function call(method, path, { body, signal, type } = {}, again = true) {
     await readSession();
     return call(method, path, { body, signal, type }, false);
   }
-  if (failure.status === 401 && failure.code !== 'wrong_credentials' && session?.state === 'signed_in') ended();
+  if (failure.status === 401 && ['signed_out', 'http_401'].includes(failure.code) && session?.state === 'signed_in') ended();
   throw failure;
 }
 

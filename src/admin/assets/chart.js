@@ -63,7 +63,7 @@ export function visits(hours, from, to) {
     if (slot) for (const [key] of series) slot[key] += told[key] ?? 0;
   }
   const all = [...slots.values()], sum = slot => series.reduce((n, [key]) => n + slot[key], 0);
-  const name = slot => byDay ? format.shortDay(slot.at) : format.hour(slot.at);
+  const name = slot => byDay ? format.shortDay(slot.at) : new Intl.DateTimeFormat(undefined, { hour: 'numeric' }).format(slot.at);
   const height = 190, id = freshId();
   const total = all.reduce((n, slot) => n + sum(slot), 0);
   const chart = responsive(height, `Visits by ${byDay ? 'day' : 'hour'}, ${format.count(total, 'visit', 'visits')} in all; the numbers are in the table below`, width => {
@@ -81,7 +81,7 @@ export function visits(hours, from, to) {
         el.append(svg('rect', { x, y: y(n), width: bar, height: Math.max(base - y(slot[key]) - 1, 1), rx: Math.min(3, bar / 3), fill: fills[key] },
           svg('title', null, `${name(slot)}: ${word} ${slot[key]}`)));
       }
-      if (i % every === 0) el.append(svg('text', { x: x + bar / 2, y: height - 5, 'text-anchor': 'middle' }, byDay ? new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' }).format(slot.at) : name(slot)));
+      if (i % every === 0 && x + bar / 2 + 18 < width) el.append(svg('text', { x: x + bar / 2, y: height - 5, 'text-anchor': 'middle' }, byDay ? new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' }).format(slot.at) : name(slot)));
     });
     return el;
   });

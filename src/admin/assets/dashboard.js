@@ -68,7 +68,7 @@ export function show({ signal }) {
     status, h('div.wide-left', null,
       h('div.stack', { style: { gap: 'var(--gap)' } }, preview, today),
       h('div.stack', { style: { gap: 'var(--gap)' } },
-        h('section.card.flush', { 'aria-label': 'Latest events' }, h('div.head', { style: { padding: '14px 20px 8px' } }, h('h2', null, 'Latest'), link('All events', '/events', { kind: 'quiet', small: true })), latest),
+        h('section.card.flush', { 'aria-label': 'Latest events' }, h('div.head.card-head', null, h('h2', null, 'Latest'), link('All events', '/events', { kind: 'quiet', small: true })), latest),
         health)));
 }
 

@@ -50,7 +50,8 @@ function byStatus(status) {
 // Device messages are phrases; on the page they stand alone.
 export function sentence(text) {
   const t = String(text).trim();
-  return t ? t[0].toUpperCase() + t.slice(1) + (/[.!?…]$/.test(t) ? '' : '.') : t;
+  // A host name or path in front keeps its letters.
+  return t ? (/^[a-z]+(?=[\s,;]|$)/.test(t) ? t[0].toUpperCase() + t.slice(1) : t) + (/[.!?…]$/.test(t) ? '' : '.') : t;
 }
 
 // Why a camera of this browser could not be used. Names by the Media Capture specification.

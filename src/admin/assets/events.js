@@ -4,14 +4,16 @@ import { get, may, query as asked, socket } from './api.js';
 import { latency, visits } from './chart.js';
 import { h, icon, put } from './dom.js';
 import { isAbort } from './errors.js';
-import { eventRow, showEvent, verdictOf } from './eventview.js';
+import { eventRow, showEvent } from './eventview.js';
 import * as format from './format.js';
 import { subjectPicker } from './picker.js';
 import { bones, empty, endless, failed, field, page, tabs } from './ui.js';
 
 export const title = 'Events';
 
-const verdicts = [['', 'All'], ['identified', 'Recognised'], ['unknown', 'Unknown'], ['undecided', 'Inconclusive']];
+// Decisions are kept as they are made, and each visit once more when it ends; who came and went
+// without a decision is only found among the latter.
+const choices = { all: ['All', {}], identified: ['Recognised', { kind: 'identified' }], unknown: ['Unknown', { kind: 'unknown' }], undecided: ['Inconclusive', { verdict: 'undecided' }], ended: ['Visits', { kind: 'ended' }], ring: ['Rings', { kind: 'ring' }] };
 
 export function show({ signal, query, go }) {
   const t = tabs('How to look at events', [{ id: 'list', text: 'List', icon: 'events', show: leave => list(leave, query) }, { id: 'charts', text: 'Charts', icon: 'jobs', show: charts }], query.get('view'));
@@ -21,26 +23,25 @@ export function show({ signal, query, go }) {
 }
 
 function list(signal, query) {
-  const filter = { verdict: query.get('verdict') ?? '', kind: query.get('kind') ?? '', subject: query.get('subject'), from: null, to: null };
+  const filter = { show: query.get('show') in choices ? query.get('show') : 'all', subject: query.get('subject'), from: null, to: null };
   const from = h('input', { type: 'date' }), to = h('input', { type: 'date' });
-  const kind = h('select', null, [['', 'Everything'], ['identified', 'Recognised'], ['unknown', 'Found unknown'], ['ended', 'Left']].map(([value, text]) => h('option', { value, selected: value === filter.kind }, text)));
   const picker = subjectPicker('Person', { signal, none: 'Anybody', changed: subject => { filter.subject = subject?.id ?? null; fill(); } });
   const holder = h('div'), exports = h('div.row');
-  const chips = h('div.chips', { role: 'group', 'aria-label': 'Verdict' });
+  const chips = h('div.chips', { role: 'group', 'aria-label': 'Which events' });
   let turn = null, newest = null, lastDay = null, first = null;
 
   const paint = () => {
-    put(chips, verdicts.map(([value, text]) => h('button.chip', { type: 'button', 'aria-pressed': String(filter.verdict === value), onclick: () => { filter.verdict = value; paint(); fill(); chips.children[verdicts.findIndex(([v]) => v === value)].focus(); } }, text)));
+    put(chips, Object.entries(choices).map(([key, [text]]) => h('button.chip', { type: 'button', 'aria-pressed': String(filter.show === key), onclick: () => { filter.show = key; paint(); fill(); chips.querySelector('[aria-pressed=true]').focus(); } }, text)));
   };
-  const parameters = () => ({ kind: filter.kind, verdict: filter.verdict, subject: filter.subject, from: filter.from, to: filter.to });
-  const matches = event => (!filter.kind || event.kind === filter.kind) && (!filter.verdict || verdictOf(event) === filter.verdict) && (!filter.subject || event.subject === filter.subject) && (!filter.to || event.captured_at < filter.to) && (!filter.from || event.captured_at >= filter.from);
+  const parameters = () => ({ ...choices[filter.show][1], subject: filter.subject, from: filter.from, to: filter.to });
+  const matches = event => Object.entries(choices[filter.show][1]).every(([key, value]) => event[key] === value) && (!filter.subject || event.subject === filter.subject) && (!filter.to || event.captured_at < filter.to) && (!filter.from || event.captured_at >= filter.from);
   const heading = event => h('h2.day', { 'data-day': format.dayKey(event.captured_at) }, format.dayKey(event.captured_at) === format.dayKey(Date.now()) ? 'Today' : format.dayKey(event.captured_at) === format.dayKey(format.midnight(-1)) ? 'Yesterday' : format.day(event.captured_at));
 
   const fill = () => {
     turn?.abort();
     const mine = turn = new AbortController();
     signal.addEventListener('abort', () => mine.abort(), { once: true });
-    history.replaceState(null, '', `/events${asked({ verdict: filter.verdict, kind: filter.kind, subject: filter.subject })}`);
+    history.replaceState(null, '', `/events${asked({ show: filter.show === 'all' ? null : filter.show, subject: filter.subject })}`);
     lastDay = null;
     newest = h('div.list', { 'aria-busy': 'true', style: { 'min-height': '480px' } }, Array.from({ length: 7 }, () => h('div', null, h('span.bone', { style: { width: '44px', height: '44px' } }), h('span.bone.grow', { style: { height: '20px', 'max-width': '300px' } }))));
     put(holder, h('section.card.flush', { 'aria-label': 'Events' }, newest));
@@ -55,7 +56,6 @@ function list(signal, query) {
       return [heading(event), row];
     }, { signal: mine.signal, none: () => empty('events', 'Nothing found', 'No event matches; try another day or person.') });
   };
-  kind.addEventListener('change', () => { filter.kind = kind.value; fill(); });
   from.addEventListener('change', () => { filter.from = from.value ? new Date(`${from.value}T00:00`).getTime() : null; fill(); });
   to.addEventListener('change', () => {
     if (to.value) { const d = new Date(`${to.value}T00:00`); d.setDate(d.getDate() + 1); filter.to = d.getTime(); } else filter.to = null;
@@ -76,7 +76,7 @@ function list(signal, query) {
   paint();
   fill();
   return h('div.stack', null, h('div.row.between', null, chips, exports),
-    h('details', { open: Boolean(filter.subject || filter.kind) }, h('summary', null, 'More filters'), h('div.grid', { style: { 'grid-template-columns': 'repeat(auto-fit, minmax(min(100%, 180px), 1fr))', gap: '12px', 'padding-top': '8px' } }, picker.el, field('Kind', kind), field('From', from), field('Until', to))),
+    h('details', { open: Boolean(filter.subject) }, h('summary', null, 'Person and time'), h('div.grid', { style: { 'grid-template-columns': 'repeat(auto-fit, minmax(min(100%, 180px), 1fr))', gap: '12px', 'padding-top': '8px' } }, picker.el, field('From', from), field('Until', to))),
     holder);
 }
 

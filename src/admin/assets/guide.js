@@ -10,14 +10,14 @@ import { deviceStream } from './stream.js';
 import { button, notice } from './ui.js';
 
 const arrows = { left: 'left', right: 'right', done: 'check' };
-const ROUND = 2 * Math.PI * 47;
+const OVAL = 'M37.5 3a34 47 0 0 1 0 94 34 47 0 0 1 0-94';
 
 // `changed(kept, done)` hears of the samples, [{picture, face, pose, score}].
 export function guided(source, { signal, changed }) {
   const canvas = h('canvas', { role: 'img', 'aria-label': source === 'device' ? 'Camera of the device' : 'Camera of this browser', style: source === 'browser' ? { transform: 'scaleX(-1)' } : null });
   const over = h('div.over', { role: 'status' });
-  const done = svg('circle', { class: 'done', cx: 50, cy: 50, r: 47, 'stroke-dasharray': ROUND, 'stroke-dashoffset': ROUND, transform: 'rotate(-90 50 50)' });
-  const ring = svg('svg', { class: 'ring', viewBox: '0 0 100 100', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, svg('circle', { cx: 50, cy: 50, r: 47 }), done);
+  const done = svg('path', { class: 'done', d: OVAL, pathLength: 100, 'stroke-dasharray': 100, 'stroke-dashoffset': 100 });
+  const ring = svg('svg', { class: 'ring', viewBox: '0 0 75 100', 'aria-hidden': 'true' }, svg('path', { d: OVAL }), done);
   const hint = h('p.guide-hint', { 'aria-live': 'assertive', hidden: true });
   const el = h('div.stage', null, canvas, ring, over, hint);
   const kept = h('div.row', { style: { 'min-height': '64px' } });
@@ -31,7 +31,7 @@ export function guided(source, { signal, changed }) {
     const { step } = answer;
     over.hidden = true;
     ring.style.display = hint.style.display = '';
-    done.setAttribute('stroke-dashoffset', ROUND * (1 - step.taken / Math.max(step.needed, 1)));
+    done.setAttribute('stroke-dashoffset', 100 * (1 - step.taken / Math.max(step.needed, 1)));
     const face = answer.faces[0], words = step.want === 'done' ? 'Done. You can look away.' : face?.problem ? sentence(face.problem.message) : sentence(step.hint);
     if (words !== before) {
       before = words;

@@ -25,7 +25,7 @@ export function show({ signal, query, block }) {
   const changes = new Map(), fields = new Map();
   let told = null, device = null, section = query.get('section'), leave = new AbortController();
   const search = h('input', { type: 'search', placeholder: 'Search settings', 'aria-label': 'Search settings', spellcheck: 'false', value: query.get('search') ?? '' });
-  const chips = h('nav.chips', { 'aria-label': 'Sections', style: { 'min-height': '34px' } });
+  const chips = h('nav.chips.slide', { 'aria-label': 'Sections', style: { 'min-height': '34px' } });
   const top = h('div.stack', { 'aria-live': 'polite' }), body = h('div.stack', null, bones(1, 520));
   const bar = h('div.save-bar', { role: 'region', 'aria-label': 'Changes', hidden: true });
   signal.addEventListener('abort', () => leave.abort());
@@ -58,8 +58,8 @@ export function show({ signal, query, block }) {
   const card = ({ name, doc, settings }) => {
     const drawn = name === 'camera' ? settings.filter(setting => ['area', 'list'].includes(setting.kind)) : [];
     return h('section.card.flush', { 'aria-label': sectionName(name) },
-      h('div', { style: { padding: '18px 20px 6px' } }, h('h2', null, sectionName(name)), h('p.muted.small', null, sentence(doc))),
-      drawn.length > 0 && h('div', { style: { padding: '12px 20px' } }, editor(drawn)),
+      h('div.card-head', null, h('h2', null, sectionName(name)), h('p.muted.small', null, sentence(doc))),
+      drawn.length > 0 && h('div.card-head', null, editor(drawn)),
       settings.filter(setting => !drawn.includes(setting)).map(row));
   };
 
@@ -94,6 +94,7 @@ export function show({ signal, query, block }) {
     if (el) { holder.querySelector('label').htmlFor = input.id; }
     fields.set(setting.path, holder);
     const label = holder.querySelector('label');
+    label.className = 'label';
     const reset = !setting.locked && setting.origin === 'page' && button('Back to the default', { kind: 'quiet', small: true, 'aria-label': `${plain(setting.key)}: back to what the file or the default says`, onclick: () => { changes.set(setting.path, null); return save(); } });
     const words = meaning[setting.path], force = words && device.thresholds?.[words[2]];
     return h('div.setting', { id: `set-${setting.path}` },

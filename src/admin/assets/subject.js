@@ -13,7 +13,7 @@ export function show({ params: [id], signal, go, title: setTitle }) {
   const heading = h('h1', { tabindex: -1 }, 'Person'), top = h('div.row', { style: { 'min-height': '84px', 'flex-wrap': 'nowrap', gap: '18px' } }, face(null, null, { large: true }), heading);
   const samples = h('section.card', { 'aria-label': 'Samples' }, bones(1, 320)), facts = h('section.card', { 'aria-label': 'About' }, bones(1, 420));
   const closest = h('section.card', { 'aria-label': 'Closest others' }, h('h2', null, 'Closest others'), bones(1, 80));
-  const seen = h('section.card.flush', { 'aria-label': 'Seen' }, h('div.head', { style: { padding: '14px 20px 8px' } }, h('h2', null, 'Seen')), h('div', { style: { padding: '0 20px 20px' } }, bones(1, 120)));
+  const seen = h('section.card.flush', { 'aria-label': 'Seen' }, h('div.head.card-head', null, h('h2', null, 'Seen')), h('div.card-head', null, bones(1, 120)));
   const root = h('div.page', null, h('div.head', null, h('p.small', null, h('a', { href: '/faces', 'data-link': '' }, 'People'))), top,
     h('div.wide-left', null, h('div.stack', { style: { gap: 'var(--gap)' } }, samples, seen), h('div.stack', { style: { gap: 'var(--gap)' } }, facts, closest)));
 
@@ -75,8 +75,8 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     go('/faces', { replace: true });
   };
 
-  get(`/api/events${asked({ subject: id, limit: 5 })}`, { signal }).then(told => put(seen, h('div.head', { style: { padding: '14px 20px 8px' } }, h('h2', null, 'Seen'), link('All events', `/events?subject=${id}`, { kind: 'quiet', small: true })),
-    told.events.length ? h('div.list', null, told.events.map(event => eventRow(event))) : empty('events', 'Not seen yet')), error => { if (!isAbort(error)) put(seen, h('div', { style: { padding: '20px' } }, failed(error))); });
+  get(`/api/events${asked({ subject: id, limit: 5 })}`, { signal }).then(told => put(seen, h('div.head.card-head', null, h('h2', null, 'Seen'), link('All events', `/events?subject=${id}`, { kind: 'quiet', small: true })),
+    told.events.length ? h('div.list', null, told.events.map(event => eventRow(event))) : empty('events', 'Not seen yet')), error => { if (!isAbort(error)) put(seen, h('div.card-head', null, failed(error))); });
   load();
   return root;
 }
@@ -107,5 +107,5 @@ const receiptNames = { subjects: 'Person', samples: 'Samples', templates: 'Templ
 
 export function receiptTable(receipt) {
   return h('div.stack', null, h('table', null, h('caption.sr', null, 'What was removed'), h('tbody', null, Object.entries(receiptNames).filter(([key]) => receipt[key] != null).map(([key, name]) => h('tr', null, h('th', { scope: 'row' }, name), h('td', null, format.number(receipt[key])))))),
-    receipt.log_emptied != null && h('p.row', null, icon(receipt.log_emptied ? 'check' : 'warn'), receipt.log_emptied ? 'The database was rewritten, so that nothing can be read back from its files.' : 'The log of the database is still to be emptied; that happens at the next quiet moment.'));
+    receipt.log_emptied != null && h('p.row', { style: { 'flex-wrap': 'nowrap' } }, icon(receipt.log_emptied ? 'check' : 'warn'), receipt.log_emptied ? 'The database was rewritten, so that nothing can be read back from its files.' : 'The log of the database is still to be emptied; that happens at the next quiet moment.'));
 }

@@ -132,6 +132,8 @@ export function dialog(title, build, { drawer } = {}) {
     el.addEventListener('click', event => { if (event.target === el) close(null); });
     el.addEventListener('close', () => { el.remove(); resolve(el.answer ?? null); });
     addEventListener('popstate', () => el.close(), { once: true });
+    // Whoever opened it waits for the person now, not for the device.
+    for (const busy of document.querySelectorAll('.button[aria-busy]')) busy.removeAttribute('aria-busy');
     document.body.append(el);
     el.showModal();
   });
@@ -237,13 +239,16 @@ export function endless(list, load, row, { signal, none }) {
     try {
       const { items, next } = await load(cursor);
       if (signal.aborted) return;
-      const first = cursor === undefined;
-      if (first) { put(list); list.removeAttribute('aria-busy'); }
+      if (cursor === undefined) { put(list); list.removeAttribute('aria-busy'); }
       list.append(...items.flatMap(row));
-      if (first && !items.length && none) list.replaceWith(none());
+      // The device bounds what one request looks through: a page may be empty and still not the last.
+      if (!list.children.length && !next && none) list.replaceWith(none());
       cursor = next;
       done = !next;
       foot.hidden = done;
+      // Observed anew, so that it is told of again if it is still in view.
+      watch.unobserve(foot);
+      if (!done) watch.observe(foot);
     } catch (error) {
       if (isAbort(error)) return;
       done = true;
@@ -256,7 +261,6 @@ export function endless(list, load, row, { signal, none }) {
     }
   })();
   const watch = new IntersectionObserver(seen => { if (!done && seen.some(entry => entry.isIntersecting)) step(); }, { rootMargin: '600px' });
-  watch.observe(foot);
   signal.addEventListener('abort', () => watch.disconnect());
   return step();
 }

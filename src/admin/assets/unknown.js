@@ -48,7 +48,7 @@ export function show({ signal }) {
         h('span.muted.small', null, `Goes ${format.ago(group.expires_at)}`),
         group.closest && h('div.row.small', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('span.cut', null, `Like ${group.closest.name} (${format.score(group.closest.score)})`),
           act(`It is not ${group.closest.name}`, 'close', async () => { await post(`/api/sightings/${group.id}/not`, { subject: group.closest.subject }); toast(`Not ${group.closest.name}: remembered`); })),
-        h('div.row', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('div.grow', null, button('Name', { icon: 'enrol', small: true, onclick: () => naming([group.id]) })),
+        h('div.row', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('div.grow', null, button('Name', { small: true, onclick: () => naming([group.id]) })),
           act(group.ignored ? 'Heed again' : 'Ignore', group.ignored ? 'check' : 'dash', () => post(`/api/sightings/${group.id}/ignore`, { ignored: !group.ignored })),
           act('Erase', 'trash', async () => Boolean(await confirm('Erase these sightings?', 'Their pictures are removed for good.', { action: 'Erase', work: () => del(`/api/sightings/${group.id}`).then(() => true) }))))));
   };

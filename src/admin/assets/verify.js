@@ -35,14 +35,16 @@ function ask(signal, text, inputs, send, shown) {
     made[key] = key === 'subject' ? subjectPicker(label, { signal, changed: () => changed() }) : { value: null };
     if (key !== 'subject') made[key] = facePicker(label, { signal, changed: () => { if (Object.keys(made).length === inputs.length) changed(); } });
   }
-  return h('div.stack', null, h('div.grid', null, inputs.map(([key]) => h('div.card', null, key === 'subject' ? [h('h2', null, 'Claimed person'), made[key].el] : made[key].el))), h('div.row', null, go), result);
+  const cards = inputs.map(([key]) => h('div.card', null, key === 'subject' ? [h('h2', null, 'Claimed person'), made[key].el] : made[key].el));
+  const end = h('div.stack', null, h('div.row', null, go), result);
+  return cards.length === 1 ? h('div.grid', null, cards, end) : h('div.stack', null, h('div.grid', null, cards), end);
 }
 
 // The score on a line from 0 to 1, with the threshold it had to reach.
-function line(score, threshold, tone) {
+function line(score, threshold, tone, said = true) {
   const part = n => `${Math.min(Math.max(n, 0), 1) * 100}%`;
   return h('div.score-line', { class: tone, role: 'img', 'aria-label': `Comparison score ${format.score(score)}, threshold ${format.score(threshold)}` },
-    h('i', { style: { width: part(score) } }), h('u', { 'data-label': `threshold ${format.score(threshold)}`, style: { left: part(threshold) } }));
+    h('i', { style: { width: part(score) } }), h('u', { 'data-label': said ? `threshold ${format.score(threshold)}` : '', style: { left: part(threshold) } }));
 }
 
 const limits = list => list?.length > 0 && h('div.stack.tight', null, h('h3', null, 'What limited it'), h('ul.stack.tight', null, list.map(limit => h('li.row', null, icon('warn', 'warn toned'), sentence(limit.message)))));
@@ -60,6 +62,6 @@ function found(told) {
   return h('section.card', { 'aria-label': 'Result' }, h('div.head', null, h('h2', null, told.decision === 'match' ? best?.name : told.decision === 'no_match' ? 'Nobody enrolled' : 'It cannot be told'), pill(told.decision)),
     told.decision === 'inconclusive' && told.lead != null && told.lead < told.margin && h('p', null, `The two best are too close: a lead of ${format.score(told.lead)}, ${format.score(told.margin)} is needed.`),
     told.candidates.length ? h('ol.stack', { 'aria-label': 'Candidates, best first' }, told.candidates.map((other, i) => h('li', null, h('div.row.between', null, h('a.cut', { href: `/faces/${other.subject}`, 'data-link': '', style: { 'font-weight': i ? 450 : 620 } }, other.name), h('span.num', null, format.score(other.score))),
-      line(other.score, told.threshold, i ? 'calm' : tone)))) : h('p.muted', null, 'There is nobody to compare with.'),
+      line(other.score, told.threshold, i ? 'calm' : tone, i === 0)))) : h('p.muted', null, 'There is nobody to compare with.'),
     told.lead != null && told.decision === 'match' && h('p.muted.small', null, `Lead over the next: ${format.score(told.lead)} (at least ${format.score(told.margin)} is needed).`), limits(told.limits));
 }
