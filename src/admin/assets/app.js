@@ -136,7 +136,7 @@ const nav = document.getElementById('nav'), more = document.getElementById('more
 function openNav(on, focus) {
   nav.classList.toggle('open', on);
   more.setAttribute('aria-expanded', on);
-  if (focus) (on ? nav.querySelector('a') : more).focus();
+  if (focus) (on ? [...nav.querySelectorAll('a')].find(a => a.offsetParent) : more).focus();
 }
 more.addEventListener('click', () => openNav(!nav.classList.contains('open'), true));
 document.addEventListener('keydown', event => { if (event.key === 'Escape' && nav.classList.contains('open')) openNav(false, true); });

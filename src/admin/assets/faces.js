@@ -10,7 +10,7 @@ export const title = 'People';
 
 export function show({ signal, query }) {
   const input = h('input', { type: 'search', placeholder: 'Search by name', 'aria-label': 'Search by name', value: query.get('search') ?? '', spellcheck: 'false' });
-  const chips = h('div.chips', { role: 'group', 'aria-label': 'Groups', style: { 'min-height': '34px' } });
+  const chips = h('div.chips.slide', { role: 'group', 'aria-label': 'Groups', style: { 'min-height': '34px' } });
   const total = h('span.muted.small.num', { role: 'status' }), holder = h('div');
   let group = query.get('group'), turn = null;
 
