@@ -254,14 +254,34 @@ settings! {
         double_take_prefix: Option<String> = None, within Text { bytes: 1..=128 }, effect now;
     }
 
-    /// The small web server: metrics, health, and pictures by signed address.
+    /// The web server: admin page, API, metrics, health, and pictures by signed address.
     http: Http {
-        /// Address and port. Empty: no web server. Anything but a loopback address lets the network
-        /// in: there is no sign-in, pictures are protected by their address only.
-        listen: Option<String> = Some("127.0.0.1:8480".to_owned()), within Text { bytes: 1..=64 };
-        /// How others reach this server, such as `http://door.local:8480`; pictures are offered
+        /// Address and port. Empty: no web server. From other machines everything needs TLS and an
+        /// account, but for pictures by signed address; `127.0.0.1:8480` keeps other machines out
+        /// altogether.
+        listen: Option<String> = Some("0.0.0.0:8480".to_owned()), within Text { bytes: 1..=64 };
+        /// How others reach this server, such as `https://door.local:8480`; pictures are offered
         /// to Home Assistant under it. Empty: none are offered.
         public_url: Option<String> = None, within Text { bytes: 1..=200 };
+        /// Serve other machines without TLS too. Passwords and pictures then cross the network in the
+        /// clear: only behind a proxy on the same machine or network that adds TLS.
+        plain: bool = false;
+        /// Certificate and chain (PEM) to show instead of the one this device makes for itself.
+        certificate_file: Option<PathBuf> = None;
+        /// Its private key (PEM).
+        key_file: Option<PathBuf> = None;
+        /// Signed-in browsers are signed out after this long without a request.
+        session_idle_minutes: u32 = 60, unit "minutes", within 1..=10_080;
+        /// Signed-in browsers are signed out at the latest after this long.
+        session_hours: u32 = 12, unit "hours", within 1..=720;
+    }
+
+    /// What is kept of who changed what.
+    audit: Audit {
+        /// Entries older than this are erased.
+        keep_days: u32 = 180, unit "days", within 1..=3650;
+        /// When there are more entries than this, the oldest are erased.
+        keep_count: u32 = 100_000, unit "entries", within 1_000..=10_000_000;
     }
 
     /// What the program says about itself. Never a frame, an embedding or a subject's name.

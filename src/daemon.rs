@@ -234,10 +234,12 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
+        examiner: examiner.clone(),
+        thresholds,
         status: status.clone(),
         clock: Arc::clone(&clock),
     };
-    network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &key, cancel.clone())?;
+    network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
 
     let printed = Arc::new(AtomicBool::new(false));

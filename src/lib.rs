@@ -31,10 +31,11 @@
 //! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
 //! threads, [`status`] tells what is degraded, and [`watchdog`] tells systemd.
 
-#[expect(dead_code, reason = "being built")]
-mod admin;
+#[allow(dead_code, reason = "being built")]
+pub mod admin;
 pub mod align;
 pub mod appearance;
+pub mod assessment;
 mod backoff;
 pub mod bench;
 pub mod cadence;
@@ -58,6 +59,7 @@ pub mod examiner;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
+pub mod guide;
 pub mod http;
 pub mod identify;
 pub mod install;

@@ -94,6 +94,8 @@ pub enum KeyPurpose {
     Database,
     /// The database of the events.
     Events,
+    /// The database of the accounts.
+    Accounts,
     /// Signatures of addresses under which pictures can be fetched for a short time.
     Links,
 }
@@ -104,6 +106,7 @@ impl KeyPurpose {
         match self {
             Self::Database => b"limen/1/database",
             Self::Events => b"limen/1/events",
+            Self::Accounts => b"limen/1/accounts",
             Self::Links => b"limen/1/links",
         }
     }

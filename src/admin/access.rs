@@ -1,4 +1,8 @@
-//! Who may do what: roles, scopes, and the one check in front of every route.
+//! Who may do what: roles, scopes, and the one check in front of every route ([`Gate`]).
+
+mod body;
+mod gate;
+mod origin;
 
 use std::net::IpAddr;
 
@@ -8,6 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use crate::http::Peer;
+
+pub(super) use gate::{Gate, guard};
 
 /// What somebody with an account may do; each role may what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +28,26 @@ pub enum Role {
     Admin,
     /// Everything, owners included.
     Owner,
+}
+
+impl Role {
+    /// Every role, from the least.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Admin, Self::Owner];
+
+    /// Its name in the API, in the database and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// What an API token may do.
@@ -39,6 +66,12 @@ pub enum Scope {
     Compare,
     /// Watch the camera.
     Watch,
+}
+
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 6] =
+        [Self::Metrics, Self::ReadEvents, Self::ReadSubjects, Self::EditSubjects, Self::Compare, Self::Watch];
 }
 
 /// Who may call an operation.
@@ -93,5 +126,14 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             .get::<Self>()
             .cloned()
             .ok_or_else(|| Problem::failed("the access check", &"a route was reached past it"))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Self>().copied();
+        peer.ok_or_else(|| Problem::failed("the access check", &"a connection without a peer"))
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::accounts::Accounts;
+use super::faces::Faces;
 use super::live::LiveView;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
@@ -14,6 +16,10 @@ use crate::status::Status;
 
 /// Handles to everything a page may show or change. Each is cheap to clone.
 pub(crate) struct Site {
+    /// What the device is called.
+    pub(crate) device_name: String,
+    /// Who may use it.
+    pub(crate) accounts: Arc<Accounts>,
     /// What the device tells about itself.
     pub(crate) dashboard: Arc<Dashboard>,
     /// Where answers are counted.
@@ -28,12 +34,123 @@ pub(crate) struct Site {
     pub(crate) looks: LookChannel,
     /// The same as viewers get it.
     pub(crate) view: Arc<LiveView>,
+    /// Still pictures, and what is done with the faces in them.
+    pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
     pub(crate) shelf: Arc<SnapshotShelf>,
+    /// One reading of `/proc` and `/sys` at a time, so that many askers need no more than one thread.
+    pub(crate) readings: Semaphore,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::JoinHandle;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admin::accounts::AccountStore;
+    use crate::config::Config;
+    use crate::embedding::EmbeddingSpaceId;
+    use crate::enrol::EnrolmentRules;
+    use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
+    use crate::examiner::Examiner;
+    use crate::gallery::{Gallery, GalleryStore};
+    use crate::http::tests::signer;
+    use crate::metrics::tests::{Started, started};
+    use crate::models::Thresholds;
+    use crate::supervisor::Supervisor;
+    use crate::vault::{RootKey, StateFolder};
+
+    const THRESHOLDS: Thresholds =
+        Thresholds { identification: 0.5, verification: 0.4, margin: 0.1, conflict: 0.5 };
+
+    /// A site on real databases in a folder of its own, with the thread `store` behind it.
+    pub(crate) struct Fixture {
+        pub(crate) started: Started,
+        pub(crate) site: Arc<Site>,
+        pub(crate) state: StateFolder,
+        pub(crate) folder: tempfile::TempDir,
+        ending: Arc<AtomicBool>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    impl Fixture {
+        pub(crate) fn new() -> Self {
+            Self::with(&Config::default())
+        }
+
+        pub(crate) fn key() -> RootKey {
+            RootKey::from_bytes([1; 32])
+        }
+
+        pub(crate) fn with(config: &Config) -> Self {
+            let started = started();
+            let folder = tempfile::tempdir().unwrap();
+            let state = StateFolder::open_or_create(&folder.path().join("state")).unwrap();
+            let clock: Arc<dyn Clock> = started.clock.clone();
+            let key = Self::key();
+            let gallery_store = GalleryStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+            let space = EmbeddingSpaceId::new("test");
+            let gallery = Arc::new(Gallery::new(gallery_store.load_snapshot(&space).unwrap()));
+            let events = EventStore::open(&state, &key, Arc::clone(&clock), Duration::from_secs(10)).unwrap();
+            let day = Duration::from_secs(86_400);
+            let (thread, store) = StoreThread::new(StoreParts {
+                gallery_store,
+                events,
+                gallery,
+                space: space.clone(),
+                rules: EnrolmentRules::new(config, &THRESHOLDS),
+                retention: Retention { keep: day, count: 1_000, keep_crops: day },
+                status: started.status.clone(),
+                metrics: Arc::clone(&started.metrics),
+                clock: Arc::clone(&clock),
+            })
+            .unwrap();
+            let ending = Arc::new(AtomicBool::new(false));
+            let beat = Supervisor::new(Arc::clone(&clock)).watch("store", day);
+            let thread = std::thread::spawn({
+                let ending = Arc::clone(&ending);
+                move || thread.run(&beat, &ending).unwrap()
+            });
+            let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+            let site = Arc::new(Site {
+                device_name: config.device.name.clone(),
+                accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
+                dashboard: Arc::clone(&started.dashboard),
+                metrics: Arc::clone(&started.metrics),
+                status: started.status.clone(),
+                store,
+                live: LiveChannel::new(),
+                looks: LookChannel::new(),
+                view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
+                faces: Arc::new(Faces::new(
+                    Examiner::new(config, &space, &clock).0,
+                    config,
+                    THRESHOLDS,
+                    Arc::clone(&clock),
+                )),
+                event_watchers: Arc::new(Semaphore::new(1)),
+                links: Arc::new(signer(1, Some("http://door.local:8480"))),
+                shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
+                readings: Semaphore::new(1),
+                clock,
+            });
+            Self { started, site, state, folder, ending, thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            self.ending.store(true, Ordering::Relaxed);
+            let ended = self.thread.take().map(JoinHandle::join);
+            assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking());
+        }
+    }
 }

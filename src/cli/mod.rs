@@ -12,6 +12,7 @@ mod output;
 mod run;
 mod selftest;
 mod subjects;
+mod users;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
+use limen::admin::accounts::AccountError;
 use limen::clock::SystemClock;
 use limen::config::{Config, ConfigError, Sources};
 use limen::event_store::EventStore;
@@ -67,6 +69,8 @@ enum Command {
     Verify(identify::VerifyArguments),
     /// List and change who is enrolled
     Subjects(subjects::SubjectsArguments),
+    /// List and change who may sign in to the admin page
+    Users(users::UsersArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
     /// Measure time per stage, search, start and memory
@@ -122,7 +126,10 @@ impl Usage {
 }
 
 fn is_wrong_input(error: &anyhow::Error) -> bool {
-    error.is::<ConfigError>() || error.is::<Usage>() || error.is::<NameError>()
+    error.is::<ConfigError>()
+        || error.is::<Usage>()
+        || error.is::<NameError>()
+        || matches!(error.downcast_ref(), Some(AccountError::Name))
 }
 
 /// What every command gets.
@@ -174,6 +181,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Identify(identify) => identify::identify(&context, &identify),
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
+        Command::Users(users) => users::users(&context, users),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),

@@ -4,28 +4,38 @@
 //! that must move has a heartbeat; a task that ends before it is told to ends the thread, and with it
 //! the program.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::commands::Commands;
+use crate::admin;
+use crate::admin::accounts::{AccountStore, Accounts};
+use crate::admin::faces::Faces;
+use crate::admin::live::LiveView;
+use crate::admin::site::Site;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
+use crate::examiner::Examiner;
 use crate::http::{self, Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
+use crate::models::Thresholds;
 use crate::mqtt::{self, Beat, Hooks, MqttParts, MqttSettings, MqttStats, Timing};
 use crate::status::{Part, Status};
 use crate::supervisor::{Heartbeat, Supervisor};
-use crate::vault::{KeyPurpose, RootKey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 /// How often the runtime shows that it turns.
 const BEAT: Duration = Duration::from_millis(500);
+/// Browsers and programs that follow events at a time.
+const EVENT_WATCHERS: usize = 16;
 /// Commands that need the camera and wait for it.
 const COMMANDS: usize = 8;
 
@@ -37,6 +47,8 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
+    pub(super) examiner: Examiner,
+    pub(super) thresholds: Thresholds,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -48,6 +60,7 @@ impl NetworkParts {
         supervisor: &mut Supervisor,
         silence: Duration,
         config: &Config,
+        state: &StateFolder,
         key: &RootKey,
         cancel: CancellationToken,
     ) -> Result<()> {
@@ -97,23 +110,18 @@ impl NetworkParts {
             };
             (parts, commands_task)
         });
-        let server = listen.map(|listen| {
-            let parts = http::Parts {
-                dashboard: self.dashboard,
-                metrics: self.metrics,
-                status: self.status.clone(),
-                crops: http::crops_of(self.store),
-                links,
-                shelf,
-                clock: self.clock,
-            };
-            (listen, parts)
-        });
+        let mut server = None;
+        if let Some(listen) = listen {
+            match self.accounts(config, state, key) {
+                Ok(accounts) => server = Some((listen, self.site(config, accounts, links, shelf))),
+                // Recognition goes on without: a damaged file of accounts must keep nobody out of the door.
+                Err(error) => self.status.degraded(Part::Http, format!("{error:#}")),
+            }
+        } else {
+            self.status.off(Part::Http);
+        }
         if broker.is_none() {
             self.status.off(Part::Broker);
-        }
-        if server.is_none() {
-            self.status.off(Part::Http);
         }
         supervisor.spawn("network", silence, move |beat| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -129,9 +137,57 @@ impl NetworkParts {
     }
 }
 
+impl NetworkParts {
+    /// Who may use the admin interface. Says how the first owner is made while there is none.
+    fn accounts(&self, config: &Config, state: &StateFolder, key: &RootKey) -> Result<Arc<Accounts>> {
+        let mut store = AccountStore::open(state, key, Arc::clone(&self.clock))?;
+        if !store.has_owner()? {
+            let code = store.new_setup_code()?;
+            // The one secret that stands in the log: it works once, and only while nobody owns the device.
+            tracing::warn!(
+                "nobody owns this device yet: open {}/setup and enter the code {}",
+                http::page_address(&config.http).unwrap_or_default(),
+                code.expose()
+            );
+        }
+        Ok(Arc::new(Accounts::new(store, config, Arc::clone(&self.clock))?))
+    }
+
+    fn site(
+        &self,
+        config: &Config,
+        accounts: Arc<Accounts>,
+        links: Arc<Signer>,
+        shelf: Arc<SnapshotShelf>,
+    ) -> Arc<Site> {
+        Arc::new(Site {
+            device_name: config.device.name.clone(),
+            accounts,
+            dashboard: Arc::clone(&self.dashboard),
+            metrics: Arc::clone(&self.metrics),
+            status: self.status.clone(),
+            store: self.store.clone(),
+            live: self.live.clone(),
+            looks: self.looks.clone(),
+            view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
+            faces: Arc::new(Faces::new(
+                self.examiner.clone(),
+                config,
+                self.thresholds,
+                Arc::clone(&self.clock),
+            )),
+            event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+            links,
+            shelf,
+            readings: Semaphore::new(1),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+}
+
 async fn serve(
     broker: Option<(MqttParts, Commands)>,
-    server: Option<(std::net::SocketAddr, http::Parts)>,
+    server: Option<(SocketAddr, Arc<Site>)>,
     beat: &Heartbeat,
     cancel: CancellationToken,
 ) -> Result<()> {
@@ -144,11 +200,22 @@ async fn serve(
         });
         tasks.spawn(commands.run(cancel.clone()));
     }
-    if let Some((listen, parts)) = server {
+    if let Some((listen, site)) = server {
+        let parts = http::Parts {
+            metrics: Arc::clone(&site.metrics),
+            status: site.status.clone(),
+            shelf: Arc::clone(&site.shelf),
+            router: admin::router(Arc::clone(&site)),
+        };
         let ending = cancel.clone();
         tasks.spawn(async move {
             http::run(listen, parts, ending).await;
             Ok("http")
+        });
+        let ending = cancel.clone();
+        tasks.spawn(async move {
+            Arc::clone(&site.accounts).run(ending).await;
+            Ok("accounts")
         });
     }
     loop {
