@@ -11,15 +11,21 @@
 pub mod access;
 pub mod accounts;
 mod assets;
+mod compare;
 mod device;
 mod events;
+pub(crate) mod faces;
+mod guide;
 pub(crate) mod live;
 pub(crate) mod operation;
 pub(crate) mod overview;
+mod pictures;
 pub(crate) mod problem;
 pub(crate) mod settings;
 pub(crate) mod site;
 mod socket;
+mod subjects;
+mod tray;
 
 use std::sync::Arc;
 
@@ -40,6 +46,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(events::operations());
     all.extend(settings::operations());
     all.extend(overview::operations());
+    all.extend(pictures::operations());
+    all.extend(subjects::operations());
+    all.extend(compare::operations());
+    all.extend(guide::operations());
     all
 }
 

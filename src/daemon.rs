@@ -287,6 +287,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
+        examiner: examiner.clone(),
+        thresholds,
         status: status.clone(),
         clock: Arc::clone(&clock),
         config: config_in_force,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::accounts::Accounts;
+use super::faces::Faces;
 use super::live::LiveView;
 use super::overview::ModelsView;
 use super::settings::SettingsDesk;
@@ -38,6 +39,8 @@ pub(crate) struct Site {
     pub(crate) looks: LookChannel,
     /// The same as viewers get it.
     pub(crate) view: Arc<LiveView>,
+    /// Still pictures, and what is done with the faces in them.
+    pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
     /// The settings, and where they are changed.
@@ -68,13 +71,19 @@ pub(crate) mod tests {
     use crate::admin::settings::tests::desk;
     use crate::config::Config;
     use crate::embedding::EmbeddingSpaceId;
+    use crate::enrol::EnrolmentRules;
     use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
+    use crate::examiner::Examiner;
     use crate::gallery::{Gallery, GalleryStore};
     use crate::http::tests::signer;
     use crate::metrics::tests::{Started, started};
     use crate::models::Manifest;
+    use crate::models::Thresholds;
     use crate::supervisor::Supervisor;
     use crate::vault::{RootKey, StateFolder};
+
+    const THRESHOLDS: Thresholds =
+        Thresholds { identification: 0.5, verification: 0.4, margin: 0.1, conflict: 0.5 };
 
     /// A site on real databases in a folder of its own, with the thread `store` behind it.
     pub(crate) struct Fixture {
@@ -110,7 +119,8 @@ pub(crate) mod tests {
                 gallery_store,
                 events,
                 gallery,
-                space,
+                space: space.clone(),
+                rules: EnrolmentRules::new(config, &THRESHOLDS),
                 retention: Retention { keep: day, count: 1_000, keep_crops: day },
                 status: started.status.clone(),
                 metrics: Arc::clone(&started.metrics),
@@ -140,6 +150,13 @@ pub(crate) mod tests {
                 settings: Arc::new(desk(folder.path(), "").0),
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),
+                faces: Arc::new(Faces::new(
+                    Examiner::new(config, &space, &clock).0,
+                    config,
+                    THRESHOLDS,
+                    Arc::clone(&clock),
+                )),
+                event_watchers: Arc::new(Semaphore::new(1)),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),
