@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn everybody_may_be_ruled_out() {
         let probe = face(&[(0, 0.5), (1, 0.4), (2, 0.3), (3, 0.2), (7, 0.9)]);
-        let gallery = gallery(&[(0, probe.clone()), (1, probe.clone()), (2, probe.clone()), (3, probe.clone())]);
+        let gallery =
+            gallery(&[(0, probe.clone()), (1, probe.clone()), (2, probe.clone()), (3, probe.clone())]);
         assert_eq!(ranked(&gallery, &probe), (vec![], Some(id(0))));
     }
 }
