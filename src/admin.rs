@@ -8,10 +8,53 @@
 //! and must not block: databases are asked through handles, computing goes to the pool or to the
 //! threads that own the networks.
 
-pub(crate) mod access;
+pub mod access;
+pub mod accounts;
+mod device;
 mod events;
-mod live;
+pub(crate) mod jobs;
+pub(crate) mod live;
 pub(crate) mod operation;
+pub(crate) mod overview;
 pub(crate) mod problem;
+pub(crate) mod settings;
+mod sightings;
 pub(crate) mod site;
 mod socket;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use operation::Operation;
+use problem::Problem;
+use site::Site;
+
+/// Every route there is.
+pub(crate) fn operations() -> Vec<Operation> {
+    let mut all = Vec::new();
+    all.extend(accounts::operations());
+    all.extend(device::operations());
+    all.extend(live::operations());
+    all.extend(events::operations());
+    all.extend(jobs::operations());
+    all.extend(sightings::operations());
+    all.extend(settings::operations());
+    all.extend(overview::operations());
+    all
+}
+
+/// What the web server serves.
+pub(crate) fn router(site: Arc<Site>) -> Router {
+    operation::router(operations(), &site)
+        .fallback(async || Problem::missing("page"))
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(site)
+}
+
+async fn not_allowed() -> Response {
+    let text = "this address does not take that method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", text).into_response()
+}

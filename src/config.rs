@@ -185,21 +185,21 @@ settings! {
         maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
         /// Largest archive of pictures taken in by one import. While it is worked off it lies, encrypted,
         /// in the state folder.
-        maximum_import_mb: u32 = 512, unit "MB", within 1..=4000;
+        maximum_import_mb: u32 = 512, unit "MiB", within 1..=4000, effect now;
     }
 
     /// Faces of visitors nobody knows, to be named later.
     sightings: Sightings {
         /// Keep them, encrypted. This makes biometric data of everybody who passes and has agreed to
         /// nothing: the law of many places (in the European Union the GDPR, article 9) forbids that
-        /// without their consent. Switching it off erases what was kept, at the next start.
-        keep: bool = false;
+        /// without their consent. Switching it off erases what was kept.
+        keep: bool = false, effect now;
         /// Each is erased after this long.
-        keep_hours: u32 = 48, unit "h", within 1..=720;
+        keep_hours: u32 = 48, unit "h", within 1..=720, effect now;
         /// The oldest of more than this are erased.
-        maximum: u32 = 2000, unit "sightings", within 10..=20_000;
+        maximum: u32 = 2000, unit "sightings", within 10..=20_000, effect now;
         /// Least quality score of a face that is kept.
-        minimum_quality: f32 = 0.5, within 0.0..=0.95;
+        minimum_quality: f32 = 0.5, within 0.0..=0.95, effect now;
     }
 
     /// What is kept of every event, and for how long.
@@ -271,14 +271,34 @@ settings! {
         double_take_prefix: Option<String> = None, within Text { bytes: 1..=128 }, effect now;
     }
 
-    /// The small web server: metrics, health, and pictures by signed address.
+    /// The web server: admin page, API, metrics, health, and pictures by signed address.
     http: Http {
-        /// Address and port. Empty: no web server. Anything but a loopback address lets the network
-        /// in: there is no sign-in, pictures are protected by their address only.
-        listen: Option<String> = Some("127.0.0.1:8480".to_owned()), within Text { bytes: 1..=64 };
-        /// How others reach this server, such as `http://door.local:8480`; pictures are offered
+        /// Address and port. Empty: no web server. From other machines everything needs TLS and an
+        /// account, but for pictures by signed address; `127.0.0.1:8480` keeps other machines out
+        /// altogether.
+        listen: Option<String> = Some("0.0.0.0:8480".to_owned()), within Text { bytes: 1..=64 };
+        /// How others reach this server, such as `https://door.local:8480`; pictures are offered
         /// to Home Assistant under it. Empty: none are offered.
         public_url: Option<String> = None, within Text { bytes: 1..=200 };
+        /// Serve other machines without TLS too. Passwords and pictures then cross the network in the
+        /// clear: only behind a proxy on the same machine or network that adds TLS.
+        plain: bool = false;
+        /// Certificate and chain (PEM) to show instead of the one this device makes for itself.
+        certificate_file: Option<PathBuf> = None, effect file;
+        /// Its private key (PEM).
+        key_file: Option<PathBuf> = None, effect file;
+        /// Signed-in browsers are signed out after this long without a request.
+        session_idle_minutes: u32 = 60, unit "minutes", within 1..=10_080;
+        /// Signed-in browsers are signed out at the latest after this long.
+        session_hours: u32 = 12, unit "hours", within 1..=720;
+    }
+
+    /// What is kept of who changed what.
+    audit: Audit {
+        /// Entries older than this are erased.
+        keep_days: u32 = 180, unit "days", within 1..=3650;
+        /// When there are more entries than this, the oldest are erased.
+        keep_count: u32 = 100_000, unit "entries", within 1_000..=10_000_000;
     }
 
     /// What the program says about itself. Never a frame, an embedding or a subject's name.

@@ -9,19 +9,22 @@
 //! how large is bounded. A port that cannot be had is a degraded part and tried again, never an end of the daemon.
 
 mod links;
-mod pages;
 mod shelf;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Request};
+use axum::response::Response;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,9 +35,7 @@ use tokio_util::task::TaskTracker;
 pub use links::{LIFETIME_S, LinkError, Signer};
 pub use shelf::{SnapshotId, SnapshotShelf};
 
-use crate::clock::Clock;
-use crate::event_store::{EventId, StoreHandle, StoreRefusal};
-use crate::metrics::{Dashboard, Metrics};
+use crate::metrics::Metrics;
 use crate::status::{Part, Status};
 
 /// What one asker, or all of them, may take.
@@ -57,6 +58,17 @@ impl Limits {
     };
 }
 
+/// Sent with every answer that does not say otherwise. Nothing may be framed, guessed at or embedded
+/// elsewhere; pictures of faces stay in no cache, and addresses with a signature in no referrer.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (CACHE_CONTROL, "no-store"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
 /// Request line and headers together.
 const MAX_HEAD_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
@@ -69,11 +81,6 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// What connections may take to end when the program does.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A picture that is on its way.
-type Crop = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, StoreRefusal>> + Send>>;
-/// Where pictures of faces come from.
-pub type Crops = Box<dyn Fn(EventId) -> Crop + Send + Sync>;
-
 impl crate::config::Http {
     /// Where to listen; `None` when no web server is wanted.
     pub fn address(&self) -> Option<SocketAddr> {
@@ -82,34 +89,54 @@ impl crate::config::Http {
     }
 }
 
-/// What the server is made of.
-pub struct Parts {
-    /// What it tells.
-    pub dashboard: Arc<Dashboard>,
-    /// Where it counts its answers.
-    pub metrics: Arc<Metrics>,
-    /// Where it says how it is doing itself.
-    pub status: Status,
-    /// Pictures of events.
-    pub crops: Crops,
-    /// Checks their addresses.
-    pub links: Arc<Signer>,
-    /// Pictures made on command.
-    pub shelf: Arc<SnapshotShelf>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
-
-/// The pictures that the event store keeps.
-pub fn crops_of(store: StoreHandle) -> Crops {
-    Box::new(move |event| {
-        let store = store.clone();
-        Box::pin(async move { store.crop(event).await })
+/// Where a browser finds the pages; `None` when no web server is wanted.
+pub fn page_address(http: &crate::config::Http) -> Option<String> {
+    let listen = http.address()?;
+    if let Some(url) = &http.public_url {
+        return Some(url.trim_end_matches('/').to_owned());
+    }
+    let port = listen.port();
+    Some(match listen.ip() {
+        ip if ip.is_loopback() => format!("http://{}", SocketAddr::new(ip, port)),
+        // By multicast DNS, which most networks without a name server of their own have.
+        ip if ip.is_unspecified() => format!("https://{}.local:{port}", host_name()),
+        ip => format!("https://{}", SocketAddr::new(ip, port)),
     })
 }
 
+/// What this machine calls itself, without its domain.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim().split('.').next().unwrap_or_default();
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if plain && !name.is_empty() { name.to_ascii_lowercase() } else { "limen".to_owned() }
+}
+
+/// The other end of a connection, as the server knows it: put into every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: IpAddr,
+    /// Whether the connection is encrypted.
+    pub(crate) tls: bool,
+    /// A program on this device.
+    pub(crate) local: bool,
+}
+
+/// What the server is made of.
+pub(crate) struct Parts {
+    /// What it serves.
+    pub(crate) router: Router,
+    /// Where it counts its answers.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where it says how it is doing itself.
+    pub(crate) status: Status,
+    /// Pictures made on command, to be forgotten in time.
+    pub(crate) shelf: Arc<SnapshotShelf>,
+}
+
 /// Serves on `listen` until `cancel`: opens the port, again and again while it cannot be had.
-pub async fn run(listen: SocketAddr, parts: Parts, cancel: CancellationToken) {
+pub(crate) async fn run(listen: SocketAddr, parts: Parts, cancel: CancellationToken) {
     let parts = Arc::new(parts);
     let mut wait = RETRY[0];
     let listener = loop {
@@ -144,7 +171,7 @@ pub fn refused(listen: SocketAddr, error: &std::io::Error) -> (String, &'static 
 }
 
 /// Serves on an open port until `cancel`.
-pub async fn serve(listener: TcpListener, parts: Arc<Parts>, cancel: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, parts: Arc<Parts>, cancel: CancellationToken) {
     serve_within(Limits::NORMAL, listener, parts, cancel).await;
 }
 
@@ -154,7 +181,6 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Arc<Parts>, 
         Err(error) => tracing::info!(%error, "web server listens"),
     }
     parts.status.working(Part::Http);
-    let router = pages::router(Arc::clone(&parts));
     let (places, connections) = (Arc::new(Semaphore::new(limits.connections)), TaskTracker::new());
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
@@ -166,8 +192,8 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Arc<Parts>, 
             }
             () = cancel.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             // The other side may have gone again; or there are no descriptors left, and asking at once
             // would find the same.
             Err(error) => {
@@ -181,12 +207,13 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Arc<Parts>, 
             turn_away(&stream);
             continue;
         };
-        let (router, cancel) = (router.clone(), cancel.clone());
+        let peer = Peer { address: from.ip().to_canonical(), tls: false, local: is_local(&stream) };
+        let (parts, cancel) = (Arc::clone(&parts), cancel.clone());
         connections.spawn(async move {
             // Whatever goes wrong on a connection is the other side's doing: it ends, that is all.
             let _ = tokio::time::timeout(
                 limits.connection_within,
-                connection(limits.headers_within, stream, router, cancel),
+                connection(limits.headers_within, stream, peer, &parts, cancel),
             )
             .await;
             drop(place);
@@ -198,9 +225,35 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Arc<Parts>, 
     let _ = tokio::time::timeout(PATIENCE, connections.wait()).await;
 }
 
-/// One request and its answer.
-async fn connection(headers_within: Duration, stream: TcpStream, router: Router, cancel: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+/// Whether the connection never leaves this machine.
+fn is_local(stream: &TcpStream) -> bool {
+    let loopback = |address: std::io::Result<SocketAddr>| {
+        address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    };
+    loopback(stream.peer_addr()) && loopback(stream.local_addr())
+}
+
+/// Serves one connection to its end.
+async fn connection(
+    headers_within: Duration,
+    stream: TcpStream,
+    peer: Peer,
+    parts: &Arc<Parts>,
+    cancel: CancellationToken,
+) {
+    let router = TowerToHyperService::new(parts.router.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let (answer, metrics) = (router.call(request), Arc::clone(&parts.metrics));
+        async move {
+            let mut response = answer.await?;
+            metrics.http_answered(response.status().as_u16());
+            for (name, value) in HEADERS {
+                response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+            }
+            Ok::<Response, Infallible>(response)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(headers_within)
@@ -208,7 +261,8 @@ async fn connection(headers_within: Duration, stream: TcpStream, router: Router,
         .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

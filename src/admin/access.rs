@@ -1,4 +1,8 @@
-//! Who may do what: roles, scopes, and the one check in front of every route.
+//! Who may do what: roles, scopes, and the one check in front of every route ([`Gate`]).
+
+mod body;
+mod gate;
+mod origin;
 
 use std::net::IpAddr;
 
@@ -7,7 +11,11 @@ use axum::http::request::Parts;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::AccountError;
 use super::problem::Problem;
+use crate::http::Peer;
+
+pub(super) use gate::{Gate, guard};
 
 /// What somebody with an account may do; each role may what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +29,26 @@ pub enum Role {
     Admin,
     /// Everything, owners included.
     Owner,
+}
+
+impl Role {
+    /// Every role, from the least.
+    pub const ALL: [Self; 4] = [Self::Viewer, Self::Operator, Self::Admin, Self::Owner];
+
+    /// Its name in the API, in the database and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+        }
+    }
+
+    /// The role of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// What an API token may do.
@@ -41,6 +69,12 @@ pub enum Scope {
     Watch,
 }
 
+impl Scope {
+    /// Every scope.
+    pub const ALL: [Self; 6] =
+        [Self::Metrics, Self::ReadEvents, Self::ReadSubjects, Self::EditSubjects, Self::Compare, Self::Watch];
+}
+
 /// Who may call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -59,8 +93,25 @@ pub(crate) struct Caller {
     pub(crate) who: Who,
     /// What they may do; none for [`Who::Nobody`].
     pub(crate) role: Option<Role>,
+    /// What they are called; empty for whoever has no account.
+    pub(crate) name: String,
     /// From where.
     pub(crate) address: IpAddr,
+}
+
+impl Caller {
+    /// The role they act with.
+    pub(crate) fn acting(&self) -> Result<Role, Problem> {
+        self.role.ok_or_else(|| AccountError::NotAUser.into())
+    }
+
+    /// The account they act with.
+    pub(crate) fn user(&self) -> Result<i64, Problem> {
+        match self.who {
+            Who::User { user, .. } => Ok(user),
+            Who::Nobody | Who::Local | Who::Token { .. } => Err(AccountError::NotAUser.into()),
+        }
+    }
 }
 
 /// Somebody who calls.
@@ -93,5 +144,14 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             .get::<Self>()
             .cloned()
             .ok_or_else(|| Problem::failed("the access check", &"a route was reached past it"))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let peer = parts.extensions.get::<Self>().copied();
+        peer.ok_or_else(|| Problem::failed("the access check", &"a connection without a peer"))
     }
 }

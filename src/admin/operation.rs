@@ -10,12 +10,13 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, RequestExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
-use super::access::{Access, Role, Scope};
+use super::access::{Access, Gate, Role, Scope, guard};
 use super::problem::Problem;
 use super::site::Site;
 
@@ -185,6 +186,12 @@ impl Operation {
         self
     }
 
+    /// Answers nothing but a status.
+    pub(crate) fn gives_nothing(mut self, status: StatusCode) -> Self {
+        self.gives = (status, Gives::Nothing);
+        self
+    }
+
     /// Answers bytes of a media type.
     pub(crate) fn gives_bytes(mut self, media_type: &'static str) -> Self {
         self.gives = (StatusCode::OK, Gives::Bytes(media_type));
@@ -215,11 +222,12 @@ impl Operation {
     }
 }
 
-/// The router over all operations, without any check. For [`super::access`] and for tests of handlers.
-pub(crate) fn router(operations: Vec<Operation>) -> Router<Arc<Site>> {
-    operations
-        .into_iter()
-        .fold(Router::new(), |router, operation| router.route(operation.path, operation.handler))
+/// The router over all operations, each behind its [`Gate`]: the only way to a handler.
+pub(crate) fn router(operations: Vec<Operation>, site: &Arc<Site>) -> Router<Arc<Site>> {
+    operations.into_iter().fold(Router::new(), |router, operation| {
+        let gate = Arc::new(Gate::new(site, &operation));
+        router.route(operation.path, operation.handler.route_layer(from_fn_with_state(gate, guard)))
+    })
 }
 
 /// The JSON body of a request.

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::accounts::Accounts;
+use super::jobs::JobDesk;
 use super::live::LiveView;
+use super::overview::ModelsView;
+use super::settings::SettingsDesk;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf};
@@ -12,8 +16,15 @@ use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::status::Status;
 
+/// Browsers and programs that watch events at a time.
+pub(crate) const EVENT_WATCHERS: usize = 16;
+
 /// Handles to everything a page may show or change. Each is cheap to clone.
 pub(crate) struct Site {
+    /// What the device is called.
+    pub(crate) device_name: String,
+    /// Who may use it.
+    pub(crate) accounts: Arc<Accounts>,
     /// What the device tells about itself.
     pub(crate) dashboard: Arc<Dashboard>,
     /// Where answers are counted.
@@ -30,10 +41,135 @@ pub(crate) struct Site {
     pub(crate) view: Arc<LiveView>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
+    /// The settings, and where they are changed.
+    pub(crate) settings: Arc<SettingsDesk>,
+    /// What the device recognises with.
+    pub(crate) models: ModelsView,
+    /// One asker at a time waits for the cameras' drivers.
+    pub(crate) asking_cameras: Semaphore,
+    /// Long work.
+    pub(crate) work: JobDesk,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
     pub(crate) shelf: Arc<SnapshotShelf>,
+    /// One reading of `/proc` and `/sys` at a time, so that many askers need no more than one thread.
+    pub(crate) readings: Semaphore,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::JoinHandle;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admin::accounts::AccountStore;
+    use crate::admin::settings::tests::desk;
+    use crate::config::Config;
+    use crate::embedding::EmbeddingSpaceId;
+    use crate::enrol::EnrolmentRules;
+    use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
+    use crate::examiner::Examiner;
+    use crate::gallery::{Gallery, GalleryStore};
+    use crate::http::tests::signer;
+    use crate::jobs::Jobs;
+    use crate::metrics::tests::{Started, started};
+    use crate::models::Manifest;
+    use crate::supervisor::Supervisor;
+    use crate::vault::{RootKey, StateFolder};
+
+    /// A site on real databases in a folder of its own, with the thread `store` behind it.
+    pub(crate) struct Fixture {
+        pub(crate) started: Started,
+        pub(crate) site: Arc<Site>,
+        pub(crate) state: StateFolder,
+        pub(crate) folder: tempfile::TempDir,
+        ending: Arc<AtomicBool>,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    impl Fixture {
+        pub(crate) fn new() -> Self {
+            Self::with(&Config::default())
+        }
+
+        pub(crate) fn key() -> RootKey {
+            RootKey::from_bytes([1; 32])
+        }
+
+        pub(crate) fn with(config: &Config) -> Self {
+            let started = started();
+            let folder = tempfile::tempdir().unwrap();
+            let state = StateFolder::open_or_create(&folder.path().join("state")).unwrap();
+            let clock: Arc<dyn Clock> = started.clock.clone();
+            let key = Self::key();
+            let gallery_store = GalleryStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+            let space = EmbeddingSpaceId::new("test");
+            let gallery = Arc::new(Gallery::new(gallery_store.load_snapshot(&space).unwrap()));
+            let events = EventStore::open(&state, &key, Arc::clone(&clock), Duration::from_secs(10)).unwrap();
+            let day = Duration::from_secs(86_400);
+            let text = include_str!("../../models/manifest.toml");
+            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
+            let (thread, store) = StoreThread::new(StoreParts {
+                gallery_store,
+                events,
+                gallery,
+                space: space.clone(),
+                rules: EnrolmentRules::new(config, &manifest.embedder.thresholds),
+                retention: Retention { keep: day, count: 1_000, keep_crops: day },
+                status: started.status.clone(),
+                metrics: Arc::clone(&started.metrics),
+                clock: Arc::clone(&clock),
+            })
+            .unwrap();
+            let ending = Arc::new(AtomicBool::new(false));
+            let beat = Supervisor::new(Arc::clone(&clock)).watch("store", day);
+            let thread = std::thread::spawn({
+                let ending = Arc::clone(&ending);
+                move || thread.run(&beat, &ending).unwrap()
+            });
+            let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+            let (examiner, _) = Examiner::new(config, &space, &clock);
+            let site = Arc::new(Site {
+                device_name: config.device.name.clone(),
+                accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
+                dashboard: Arc::clone(&started.dashboard),
+                metrics: Arc::clone(&started.metrics),
+                status: started.status.clone(),
+                store: store.clone(),
+                live: LiveChannel::new(),
+                looks: LookChannel::new(),
+                view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
+                event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+                settings: Arc::new(desk(folder.path(), "").0),
+                work: JobDesk {
+                    jobs: Jobs::new(Arc::clone(&clock)),
+                    state: state.clone(),
+                    examiner,
+                    store: store.clone(),
+                    config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
+                    space,
+                },
+                models: (&manifest).into(),
+                asking_cameras: Semaphore::new(1),
+                links: Arc::new(signer(1, Some("http://door.local:8480"))),
+                shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
+                readings: Semaphore::new(1),
+                clock,
+            });
+            Self { started, site, state, folder, ending, thread: Some(thread) }
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            self.ending.store(true, Ordering::Relaxed);
+            let ended = self.thread.take().map(JoinHandle::join);
+            assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking());
+        }
+    }
 }

@@ -12,7 +12,9 @@ mod output;
 mod run;
 mod selftest;
 mod subjects;
+mod users;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::{CommandFactory, Parser, Subcommand};
+use limen::admin::accounts::AccountError;
 use limen::clock::SystemClock;
 use limen::config::{Config, ConfigError, Sources};
 use limen::event_store::EventStore;
@@ -67,6 +70,8 @@ enum Command {
     Verify(identify::VerifyArguments),
     /// List and change who is enrolled
     Subjects(subjects::SubjectsArguments),
+    /// List and change who may sign in to the admin page
+    Users(users::UsersArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
     /// Measure time per stage, search, start and memory
@@ -108,6 +113,8 @@ Example: limen cameras
 enum Answer {
     Yes,
     No,
+    /// Start this program again, with the same arguments.
+    Again,
 }
 
 /// Something about the command line that its parser cannot see.
@@ -122,7 +129,10 @@ impl Usage {
 }
 
 fn is_wrong_input(error: &anyhow::Error) -> bool {
-    error.is::<ConfigError>() || error.is::<Usage>() || error.is::<NameError>()
+    error.is::<ConfigError>()
+        || error.is::<Usage>()
+        || error.is::<NameError>()
+        || matches!(error.downcast_ref(), Some(AccountError::Name))
 }
 
 /// What every command gets.
@@ -137,12 +147,29 @@ pub(crate) fn main() -> ExitCode {
     match dispatch(arguments, output.clone()) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(3),
+        // Everything of the run before is closed by now.
+        Ok(Answer::Again) => again(&output),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
             ExitCode::from(if is_wrong_input(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Becomes this program anew, under the same process number, so that whoever started it need not know.
+/// Returns only when that fails.
+fn again(output: &Output) -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().map(PathBuf::from);
+    // An update has put another file in the place of the one that runs: that is the one to start.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file()).or(name);
+    let error = match program {
+        Some(program) => std::process::Command::new(program).args(arguments).exec(),
+        None => std::io::Error::other("the program does not know its own name"),
+    };
+    output.error(&anyhow!("cannot start this program again: {error}"));
+    ExitCode::FAILURE
 }
 
 fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
@@ -166,14 +193,15 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         (Err(error), Command::Doctor) => return doctor::without_configuration(&output, &error),
         (built, _) => built?,
     };
+    let log_level = log::start(&config.log);
     let context = Context { config, output };
-    log::start(&context.config.log);
     match arguments.command {
-        Command::Run(run) => run::run(context, &run),
+        Command::Run(run) => run::run(context, sources, Box::new(log_level), &run),
         Command::Enrol(enrol) => enrol::enrol(&context, &enrol),
         Command::Identify(identify) => identify::identify(&context, &identify),
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
+        Command::Users(users) => users::users(&context, users),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),

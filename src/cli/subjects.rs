@@ -193,7 +193,7 @@ fn find(store: &GalleryStore, name: &str) -> Result<EnrolledSubject> {
     }
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Usage::error("there is no terminal to ask on; pass --yes to erase without being asked"));
     }

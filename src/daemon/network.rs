@@ -4,30 +4,36 @@
 //! that must move has a heartbeat; a task that ends before it is told to ends the thread, and with it
 //! the program.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::commands::Commands;
+use super::broker::BrokerKeeper;
+use crate::admin;
+use crate::admin::accounts::{AccountStore, Accounts};
+use crate::admin::jobs::JobDesk;
+use crate::admin::live::LiveView;
+use crate::admin::overview::ModelsView;
+use crate::admin::settings::SettingsDesk;
+use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
 use crate::http::{self, Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
-use crate::mqtt::{self, Beat, Hooks, MqttParts, MqttSettings, MqttStats, Timing};
+use crate::mqtt::{Beat, MqttStats};
 use crate::status::{Part, Status};
 use crate::supervisor::{Heartbeat, Supervisor};
-use crate::vault::{KeyPurpose, RootKey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 /// How often the runtime shows that it turns.
 const BEAT: Duration = Duration::from_millis(500);
-/// Commands that need the camera and wait for it.
-const COMMANDS: usize = 8;
 
 /// What the tasks are made of.
 pub(super) struct NetworkParts {
@@ -39,6 +45,13 @@ pub(super) struct NetworkParts {
     pub(super) looks: LookChannel,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
+    /// The settings in force.
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    /// Where they are changed.
+    pub(super) settings: Arc<SettingsDesk>,
+    pub(super) models: ModelsView,
+    /// What long work is started with.
+    pub(super) work: JobDesk,
 }
 
 impl NetworkParts {
@@ -48,6 +61,7 @@ impl NetworkParts {
         supervisor: &mut Supervisor,
         silence: Duration,
         config: &Config,
+        state: &StateFolder,
         key: &RootKey,
         cancel: CancellationToken,
     ) -> Result<()> {
@@ -56,63 +70,34 @@ impl NetworkParts {
         let links = Arc::new(Signer::new(key.subkey(KeyPurpose::Links), public_url));
         let shelf = Arc::new(SnapshotShelf::new(Arc::clone(&self.clock)));
 
-        let broker = MqttSettings::new(config).map(|settings| {
-            let mut beat = |name| -> Beat {
-                let beat = supervisor.watch(name, silence);
-                Arc::new(move || beat.beat())
-            };
-            let (commands, inbox) = mpsc::channel(COMMANDS);
-            let commands_task = Commands {
-                inbox,
-                looks: self.looks.clone(),
-                shelf: Arc::clone(&shelf),
-                public_url: public_url.map(str::to_owned),
-            };
-            let parts = MqttParts {
-                settings,
-                store: self.store.clone(),
-                live: self.live.clone(),
-                status: self.status.clone(),
-                clock: Arc::clone(&self.clock),
-                stats: Arc::clone(&self.mqtt_stats),
-                hooks: Hooks {
-                    poll_beat: beat("mqtt-poll"),
-                    publish_beat: beat("mqtt-publish"),
-                    health: {
-                        let dashboard = Arc::clone(&self.dashboard);
-                        // Numbers, words and lists always have a JSON form.
-                        Arc::new(move || serde_json::to_value(dashboard.health()).unwrap_or_default())
-                    },
-                    picture_url: {
-                        let (links, clock) = (Arc::clone(&links), Arc::clone(&self.clock));
-                        Arc::new(move |event| links.image_url(event, clock.wall()))
-                    },
-                    published: {
-                        let metrics = Arc::clone(&self.metrics);
-                        Arc::new(move |since_capture| metrics.observe_publish(since_capture))
-                    },
-                    commands: Some(commands),
-                },
-                timing: Timing::default(),
-            };
-            (parts, commands_task)
-        });
-        let server = listen.map(|listen| {
-            let parts = http::Parts {
-                dashboard: self.dashboard,
-                metrics: self.metrics,
-                status: self.status.clone(),
-                crops: http::crops_of(self.store),
-                links,
-                shelf,
-                clock: self.clock,
-            };
-            (listen, parts)
-        });
-        if broker.is_none() {
-            self.status.off(Part::Broker);
-        }
-        if server.is_none() {
+        let mut beat = |name| -> Beat {
+            let beat = supervisor.watch(name, silence);
+            Arc::new(move || beat.beat())
+        };
+        let broker = BrokerKeeper {
+            config: self.config.clone(),
+            poll_beat: beat("mqtt-poll"),
+            publish_beat: beat("mqtt-publish"),
+            dashboard: Arc::clone(&self.dashboard),
+            metrics: Arc::clone(&self.metrics),
+            stats: Arc::clone(&self.mqtt_stats),
+            store: self.store.clone(),
+            live: self.live.clone(),
+            looks: self.looks.clone(),
+            status: self.status.clone(),
+            clock: Arc::clone(&self.clock),
+            links: Arc::clone(&links),
+            shelf: Arc::clone(&shelf),
+            public_url: public_url.map(str::to_owned),
+        };
+        let mut server = None;
+        if let Some(listen) = listen {
+            match self.accounts(config, state, key) {
+                Ok(accounts) => server = Some((listen, self.site(config, accounts, links, shelf))),
+                // Recognition goes on without: a damaged file of accounts must keep nobody out of the door.
+                Err(error) => self.status.degraded(Part::Http, format!("{error:#}")),
+            }
+        } else {
             self.status.off(Part::Http);
         }
         supervisor.spawn("network", silence, move |beat| {
@@ -129,26 +114,76 @@ impl NetworkParts {
     }
 }
 
+impl NetworkParts {
+    /// Who may use the admin interface. Says how the first owner is made while there is none.
+    fn accounts(&self, config: &Config, state: &StateFolder, key: &RootKey) -> Result<Arc<Accounts>> {
+        let mut store = AccountStore::open(state, key, Arc::clone(&self.clock))?;
+        if !store.has_owner()? {
+            let code = store.new_setup_code()?;
+            // The one secret that stands in the log: it works once, and only while nobody owns the device.
+            tracing::warn!(
+                "nobody owns this device yet: open {}/setup and enter the code {}",
+                http::page_address(&config.http).unwrap_or_default(),
+                code.expose()
+            );
+        }
+        Ok(Arc::new(Accounts::new(store, config, Arc::clone(&self.clock))?))
+    }
+
+    fn site(
+        &self,
+        config: &Config,
+        accounts: Arc<Accounts>,
+        links: Arc<Signer>,
+        shelf: Arc<SnapshotShelf>,
+    ) -> Arc<Site> {
+        Arc::new(Site {
+            device_name: config.device.name.clone(),
+            accounts,
+            dashboard: Arc::clone(&self.dashboard),
+            metrics: Arc::clone(&self.metrics),
+            status: self.status.clone(),
+            store: self.store.clone(),
+            live: self.live.clone(),
+            looks: self.looks.clone(),
+            view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
+            event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+            settings: Arc::clone(&self.settings),
+            models: self.models.clone(),
+            work: self.work.clone(),
+            asking_cameras: Semaphore::new(1),
+            links,
+            shelf,
+            readings: Semaphore::new(1),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+}
+
 async fn serve(
-    broker: Option<(MqttParts, Commands)>,
-    server: Option<(std::net::SocketAddr, http::Parts)>,
+    broker: BrokerKeeper,
+    server: Option<(SocketAddr, Arc<Site>)>,
     beat: &Heartbeat,
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
-    if let Some((parts, commands)) = broker {
-        let ending = cancel.clone();
-        tasks.spawn(async move {
-            mqtt::run(parts, ending).await.context("the task `mqtt-publish`")?;
-            Ok("mqtt")
-        });
-        tasks.spawn(commands.run(cancel.clone()));
-    }
-    if let Some((listen, parts)) = server {
+    tasks.spawn(broker.run(cancel.clone()));
+    if let Some((listen, site)) = server {
+        let parts = http::Parts {
+            metrics: Arc::clone(&site.metrics),
+            status: site.status.clone(),
+            shelf: Arc::clone(&site.shelf),
+            router: admin::router(Arc::clone(&site)),
+        };
         let ending = cancel.clone();
         tasks.spawn(async move {
             http::run(listen, parts, ending).await;
             Ok("http")
+        });
+        let ending = cancel.clone();
+        tasks.spawn(async move {
+            Arc::clone(&site.accounts).run(ending).await;
+            Ok("accounts")
         });
     }
     loop {

@@ -3,11 +3,11 @@
 use tokio::sync::oneshot;
 
 use super::gallery::{GalleryRefusal, Reply};
-use super::handle::{Request, StoreHandle};
+use super::handle::{Request, StoreHandle, StoreRefusal};
 use crate::enrol::{Enrolled, OrderTarget};
 use crate::gallery::{SubjectId, SubjectName};
 use crate::score::ComparisonScore;
-use crate::sightings::{GroupCursor, GroupRecord, SightingGroupId};
+use crate::sightings::{GroupCursor, GroupRecord, SightingGroupId, SightingLimits};
 
 /// Whom in the gallery a face is most like.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,10 +58,12 @@ pub enum SightingRequest {
         /// Where the answer goes.
         reply: Reply<Enrolled>,
     },
-    /// A group is not this subject.
-    Not(SightingGroupId, SubjectId, Reply<()>),
+    /// A group is not this subject; false if there is no such group.
+    Not(SightingGroupId, SubjectId, Reply<bool>),
     /// Hide a group, or show it again; false if there is none.
     Ignore(SightingGroupId, bool, Reply<bool>),
+    /// Keep them like this from now on, or erase all and keep none.
+    Keep(Option<SightingLimits>),
     /// Forget a group; gives how many sightings that were.
     Remove(SightingGroupId, Reply<u64>),
 }
@@ -96,12 +98,12 @@ impl StoreHandle {
         self.ask_sightings(|reply| SightingRequest::Name { groups, target, accept_similar, reply }).await
     }
 
-    /// Notes that a group is not this subject.
+    /// Notes that a group is not this subject; false if there is no such group.
     pub async fn sighting_is_not(
         &self,
         group: SightingGroupId,
         subject: SubjectId,
-    ) -> Result<(), GalleryRefusal> {
+    ) -> Result<bool, GalleryRefusal> {
         self.ask_sightings(|reply| SightingRequest::Not(group, subject, reply)).await
     }
 
@@ -117,6 +119,11 @@ impl StoreHandle {
     /// Forgets a group; gives how many sightings that were.
     pub async fn remove_sighting(&self, group: SightingGroupId) -> Result<u64, GalleryRefusal> {
         self.ask_sightings(|reply| SightingRequest::Remove(group, reply)).await
+    }
+
+    /// Keeps unknown faces like this from now on; without limits, erases them and keeps none.
+    pub fn keep_sightings(&self, limits: Option<SightingLimits>) -> Result<(), StoreRefusal> {
+        self.send(Request::Sightings(SightingRequest::Keep(limits)))
     }
 
     async fn ask_sightings<T>(

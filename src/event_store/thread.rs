@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
+use crate::vault::{StateFolder, Subkey};
 
 /// How often the thread looks for enrolments by another process, and tries again what failed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -78,6 +79,8 @@ pub struct StoreThread {
     enrolled: BTreeSet<SubjectId>,
     /// Unknown faces, where they are kept.
     sightings: Option<SightingStore>,
+    /// Where they would be kept.
+    sightings_home: Option<(StateFolder, Subkey)>,
     /// What fails, by what it is.
     failing: BTreeMap<&'static str, String>,
 }
@@ -119,6 +122,7 @@ impl StoreThread {
             forget_due: true,
             enrolled: BTreeSet::new(),
             sightings: None,
+            sightings_home: None,
             failing: BTreeMap::new(),
         };
         Ok((thread, handle))

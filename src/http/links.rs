@@ -56,7 +56,7 @@ impl Signer {
         self.public_url.as_ref().map(|url| format!("{url}{path}"))
     }
 
-    pub(super) fn image_path(&self, event: EventId, now: UnixMillis) -> String {
+    pub(crate) fn image_path(&self, event: EventId, now: UnixMillis) -> String {
         let expires = now.0.div_euclid(1000).saturating_add(LIFETIME_S);
         let mut path = format!("/image/{event}?expires={expires}&signature=");
         push_hex(&mut path, &self.mac(event, expires).finalize().into_bytes());
@@ -64,7 +64,7 @@ impl Signer {
     }
 
     /// The comparison takes as long for a nearly right signature as for any other.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         event: EventId,
         expires: i64,
@@ -104,11 +104,11 @@ fn unhex(text: &str) -> Option<[u8; SIGNATURE_BYTES]> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::vault::{KeyPurpose, RootKey};
 
-    pub(in super::super) fn signer(key: u8, public_url: Option<&str>) -> Signer {
+    pub(crate) fn signer(key: u8, public_url: Option<&str>) -> Signer {
         Signer::new(RootKey::from_bytes([key; 32]).subkey(KeyPurpose::Links), public_url)
     }
 

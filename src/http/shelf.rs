@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 8 << 20;
 pub struct SnapshotId([u8; 16]);
 
 impl SnapshotId {
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         let readable = text.len() == 32 && text.bytes().all(lower_hex);
         readable.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(|id| Self(id.to_be_bytes()))
@@ -89,7 +89,7 @@ impl SnapshotShelf {
         Some(id)
     }
 
-    pub(super) fn get(&self, id: SnapshotId) -> Option<Arc<[u8]>> {
+    pub(crate) fn get(&self, id: SnapshotId) -> Option<Arc<[u8]>> {
         self.current().iter().find(|picture| picture.id == id).map(|picture| Arc::clone(&picture.jpeg))
     }
 

@@ -8,7 +8,10 @@ use crate::event_store::handle::StoreRefusal;
 use crate::event_store::sightings::{Closest, SightingPage, SightingRequest};
 use crate::event_store::upkeep::UpkeepRequest;
 use crate::gallery::{SampleOrigin, SamplePicture, SearchScratch, SubjectId};
-use crate::sightings::{GroupCursor, SightingError, SightingGroupId, SightingStore};
+use crate::sightings::{
+    GroupCursor, SightingError, SightingGroupId, SightingLimits, SightingStore, erase_files,
+};
+use crate::vault::{StateFolder, Subkey};
 
 /// Sightings that one naming takes, the best of all groups: as many as an enrolment by hand.
 const MOST_SAMPLES: usize = 50;
@@ -20,9 +23,40 @@ impl From<SightingError> for GalleryRefusal {
 }
 
 impl StoreThread {
-    /// Keeps unknown faces from now on.
-    pub fn keep_sightings(&mut self, store: SightingStore) {
-        self.sightings = Some(store);
+    /// Where unknown faces are kept, when they are, and whether they are now.
+    pub fn with_sightings(mut self, state: StateFolder, key: Subkey, limits: Option<SightingLimits>) -> Self {
+        self.sightings_home = Some((state, key));
+        self.keep_sightings(limits);
+        self
+    }
+
+    fn keep_sightings(&mut self, limits: Option<SightingLimits>) {
+        let Some((state, key)) = &self.sightings_home else { return };
+        let result = match (limits, &mut self.sightings) {
+            (Some(limits), Some(store)) => {
+                store.set_limits(limits);
+                // What must no longer be kept goes now.
+                self.retained = None;
+                Ok(())
+            }
+            (Some(limits), none) => {
+                let clock = std::sync::Arc::clone(&self.parts.clock);
+                SightingStore::open(state, key, clock, &self.parts.space, limits)
+                    .map(|store| *none = Some(store))
+            }
+            (None, store) => {
+                *store = None;
+                erase_files(state, key).map(|erased| {
+                    if erased {
+                        tracing::info!("unknown faces are no longer kept; all are erased");
+                    }
+                })
+            }
+        };
+        match result {
+            Ok(()) => self.works(SIGHTING),
+            Err(error) => self.fails(SIGHTING, error.to_string()),
+        }
     }
 
     /// Takes in the best look of a visit that ended unknown.
@@ -69,6 +103,7 @@ impl StoreThread {
                 let done = self.sightings.as_mut().map(|store| store.ignore(group, ignored));
                 let _ = reply.send(done.unwrap_or(Ok(false)).map_err(GalleryRefusal::from));
             }
+            SightingRequest::Keep(limits) => self.keep_sightings(limits),
             SightingRequest::Remove(group, reply) => {
                 let done = self.sightings.as_mut().map(|store| store.remove(&[group]));
                 let _ = reply.send(done.unwrap_or(Ok(0)).map_err(GalleryRefusal::from));
@@ -146,15 +181,16 @@ impl StoreThread {
         Ok(done)
     }
 
-    fn is_not(&mut self, group: SightingGroupId, subject: SubjectId) -> Result<(), GalleryRefusal> {
-        let Some(store) = &self.sightings else {
-            return Err(StoreRefusal::Failed("no unknown faces are kept".to_owned()).into());
-        };
+    fn is_not(&mut self, group: SightingGroupId, subject: SubjectId) -> Result<bool, GalleryRefusal> {
+        let Some(store) = &self.sightings else { return Ok(false) };
         let faces = store.sightings_of(group, &self.parts.space)?;
         let faces: Vec<_> = faces.into_iter().map(|kept| kept.embedding).collect();
+        if faces.is_empty() {
+            return Ok(false);
+        }
         self.parts.gallery_store.add_counter_examples(subject, &faces)?;
         self.changed(subject);
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn serve_upkeep(&mut self, request: UpkeepRequest) {

@@ -1,0 +1,298 @@
+//! Accounts: who may use the admin interface, how they prove it, and what they did.
+//!
+//! Owned here: users, sessions, invitations, requests for access, API tokens, the audit log. Not here:
+//! what a role may do, which every operation declares for itself and [`super::access`] checks.
+//!
+//! [`Accounts`] is asked from the thread `network`. Databases and passwords are worked on by blocking
+//! tasks, one of each kind at a time: one connection, and 19 MiB for one hash.
+
+mod joining;
+mod live;
+mod members;
+mod password;
+mod records;
+mod secret;
+mod sign_in;
+mod slowdown;
+mod store;
+mod tokens;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::operation::Operation;
+use super::problem::Problem;
+use crate::clock::{Clock, UnixMillis};
+
+pub(super) use live::{LiveSession, LiveToken, SessionTimes};
+pub use password::Password;
+pub use records::{AccessRequest, AccountError, AuditEntry, Invitation, NewAuditEntry, User, UserName};
+pub use secret::{Secret, SecretHash};
+pub(super) use secret::{csrf, same};
+pub(super) use sign_in::{Actor, session_token};
+pub use store::{ACCOUNTS_FILE, AccountStore};
+
+use live::Live;
+use slowdown::Slowdown;
+use store::AuditRetention;
+
+/// Passwords that may wait for being hashed: a second's worth on a slow board.
+const WAITING: usize = 8;
+/// How long a request waits for the database: longer than SQLite waits for a lock.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often the database is looked at for what a command beside the daemon has changed.
+const LOOK: Duration = Duration::from_secs(2);
+/// Of these looks, every how manieth erases what has expired.
+const ERASE_EVERY: u32 = 150;
+
+/// Everything about accounts, for handlers and for the check in front of them.
+pub(crate) struct Accounts {
+    store: Arc<Mutex<AccountStore>>,
+    /// Whose turn it is with the database.
+    turn: Arc<Semaphore>,
+    /// Whose turn it is to hash a password.
+    hashing: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    live: Arc<Mutex<Live>>,
+    slowdown: Mutex<Slowdown>,
+    times: SessionTimes,
+    retention: AuditRetention,
+    clock: Arc<dyn Clock>,
+}
+
+impl crate::config::Config {
+    fn session_times(&self) -> SessionTimes {
+        SessionTimes {
+            idle: Duration::from_secs(60 * u64::from(self.http.session_idle_minutes)),
+            absolute: Duration::from_secs(3_600 * u64::from(self.http.session_hours)),
+        }
+    }
+}
+
+impl Accounts {
+    /// Reads who there is.
+    pub(crate) fn new(
+        store: AccountStore,
+        config: &crate::config::Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AccountError> {
+        let live = Live::load(&store)?;
+        Ok(Self {
+            store: Arc::new(Mutex::new(store)),
+            turn: Arc::new(Semaphore::new(1)),
+            hashing: Arc::new(Semaphore::new(1)),
+            waiting: AtomicUsize::new(0),
+            live: Arc::new(Mutex::new(live)),
+            slowdown: Mutex::default(),
+            times: config.session_times(),
+            retention: AuditRetention {
+                keep_ms: i64::from(config.audit.keep_days) * 86_400_000,
+                count: config.audit.keep_count,
+            },
+            clock,
+        })
+    }
+
+    /// Whether there is an owner.
+    pub(super) fn has_owner(&self) -> bool {
+        locked(&self.live).has_owner
+    }
+
+    /// The session that a cookie's value belongs to, if it goes on.
+    pub(super) fn session(&self, token: &str) -> Option<LiveSession> {
+        locked(&self.live).session(&secret::hash(token), self.times, self.clock.wall())
+    }
+
+    /// The API token, if it works.
+    pub(super) fn token(&self, token: &str) -> Option<LiveToken> {
+        locked(&self.live).token(&secret::hash(token), self.clock.wall())
+    }
+
+    /// The longest that a session lasts.
+    pub(super) fn session_lasts(&self) -> Duration {
+        self.times.absolute
+    }
+
+    /// Adds an entry to the audit log. What was done is done: that it could not be written down is
+    /// told in the log.
+    pub(super) async fn note(&self, entry: NewAuditEntry) {
+        let operation = entry.what;
+        if let Err(problem) = self.blocking(move |store, _| store.note(&entry)).await {
+            tracing::error!(operation, code = problem.code, "the audit log could not be written");
+        }
+    }
+
+    /// Asks the database.
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&AccountStore) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.blocking(move |store, _| ask(store)).await
+    }
+
+    /// Changes the database; what is checked against has changed too when this returns.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut AccountStore) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.blocking(move |store, live| {
+            let changed = change(store)?;
+            reload(store, live)?;
+            Ok(changed)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut AccountStore, &Mutex<Live>) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Problem::busy("the accounts are busy; try again")) };
+        let (store, live) = (Arc::clone(&self.store), Arc::clone(&self.live));
+        // Goes on to its end when the asker does not wait for it.
+        let done = tokio::task::spawn_blocking(move || {
+            let result = run(&mut locked(&store), &live);
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| Problem::failed("asking the accounts", &"it panicked"))?.map_err(Into::into)
+    }
+
+    /// Works on a password where that holds nobody up.
+    async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        struct Place<'a>(&'a AtomicUsize);
+        impl Drop for Place<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _place = Place(&self.waiting);
+        if before >= WAITING {
+            return Err(Problem::busy("many are signing in at once; try again"));
+        }
+        let turn = Arc::clone(&self.hashing).acquire_owned().await;
+        let turn = turn.map_err(|_| Problem::busy("the program is ending"))?;
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(turn);
+            result
+        });
+        done.await.map_err(|_| Problem::failed("checking a password", &"it panicked"))?.map_err(Into::into)
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.clock.wall()
+    }
+
+    /// Keeps memory and disk current until `cancel`: what a command beside the daemon changes, what
+    /// expires, when sessions were last used.
+    pub(crate) async fn run(self: Arc<Self>, cancel: CancellationToken) {
+        let mut looks = 0_u32;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = cancel.cancelled() => break,
+            }
+            let erase = looks.is_multiple_of(ERASE_EVERY);
+            looks = looks.wrapping_add(1);
+            if let Err(problem) = self.look(erase).await {
+                tracing::debug!(code = problem.code, "the accounts could not be looked after");
+            }
+        }
+    }
+
+    async fn look(&self, erase: bool) -> Result<(), Problem> {
+        let uses = locked(&self.live).take_uses();
+        let (began_before, idle_since) = self.times.limits(self.now());
+        let retention = self.retention;
+        self.blocking(move |store, live| {
+            store.note_use(&uses.sessions, &uses.tokens)?;
+            let mut changed = store.changed_by_others()?;
+            if erase {
+                changed |= store.erase_expired(began_before, idle_since)?;
+                while store.retain_audit(retention)? > 0 {}
+            }
+            if changed {
+                reload(store, live)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether somebody may try a name and a password now.
+    fn may_try(&self, name: Option<SecretHash>, address: IpAddr) -> Result<(), Problem> {
+        let now = self.clock.monotonic();
+        let mut slowdown = locked(&self.slowdown);
+        let wait = match name {
+            Some(name) => slowdown.try_name(name, address, now),
+            None => slowdown.try_address(address, now),
+        };
+        wait.map_err(|wait| {
+            // Rounded up: whoever waits this long may try.
+            let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+            let text = format!("too many failures; wait {seconds} s and try again");
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, "slow_down", text).retry_after(seconds)
+        })
+    }
+
+    fn succeeded(&self, name: Option<SecretHash>, address: IpAddr) {
+        locked(&self.slowdown).succeeded(name, address, self.clock.monotonic());
+    }
+}
+
+fn reload(store: &AccountStore, live: &Mutex<Live>) -> Result<(), AccountError> {
+    let fresh = Live::load(store)?;
+    let mut live = locked(live);
+    *live = fresh.succeed(&live);
+    Ok(())
+}
+
+/// Whoever panicked with the lock in hand left nothing half-done: databases roll back, and the rest is
+/// replaced as a whole.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Self {
+        let text = error.to_string();
+        match error {
+            AccountError::Database(_) => Self::failed("reading or writing the accounts", &text),
+            AccountError::NoRandomness(_) | AccountError::Hashing(_) => {
+                Self::failed("protecting a secret", &text)
+            }
+            AccountError::PasswordLength => Self::unusable("password_length", text),
+            AccountError::Name => Self::unusable("name", text),
+            AccountError::NameTaken => Self::conflict("name_taken", text),
+            AccountError::Missing(what) => Self::missing(what),
+            AccountError::NotAUser => Self::new(StatusCode::FORBIDDEN, "forbidden", text),
+            AccountError::NoOwner => Self::conflict("no_owner", text),
+            AccountError::HasOwner => Self::conflict("has_owner", text),
+            AccountError::LastOwner => Self::conflict("last_owner", text),
+            AccountError::AboveOwnRole(_) => Self::new(StatusCode::FORBIDDEN, "forbidden", text),
+            AccountError::TooMany { .. } => Self::conflict("too_many", text),
+        }
+    }
+}
+
+/// The routes.
+pub(super) fn operations() -> Vec<Operation> {
+    let mut all = Vec::new();
+    all.extend(sign_in::operations());
+    all.extend(joining::operations());
+    all.extend(members::operations());
+    all.extend(tokens::operations());
+    all
+}
