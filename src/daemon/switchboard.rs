@@ -11,6 +11,7 @@ use crate::config::{Config, LogLevel};
 use crate::event_store::StoreHandle;
 use crate::models::Thresholds;
 use crate::recogniser::RecogniserSettings;
+use crate::sightings;
 
 /// Where changed settings go.
 pub(super) struct Switchboard {
@@ -29,6 +30,11 @@ impl Switchboard {
     pub(super) fn apply(&self, config: &Config) {
         match config.thresholds(&self.model) {
             Ok(thresholds) => {
+                if let Err(refusal) = self.store.keep_sightings(sightings::limits(config, &thresholds)) {
+                    tracing::warn!(
+                        "what is kept of unknown faces changes with the next start only: {refusal}"
+                    );
+                }
                 let settings = RecogniserSettings::new(config, &thresholds);
                 self.recogniser.send_if_modified(|now| {
                     *now != settings && {
