@@ -11,7 +11,7 @@ export const title = 'Person';
 
 export function show({ params: [id], signal, go, title: setTitle }) {
   const heading = h('h1', { tabindex: -1 }, 'Person'), top = h('div.row', { style: { 'min-height': '84px', 'flex-wrap': 'nowrap', gap: '18px' } }, face(null, null, { large: true }), heading);
-  const samples = h('section.card', { 'aria-label': 'Samples' }, bones(1, 320)), facts = h('section.card', { 'aria-label': 'About' }, bones(1, 420));
+  const samples = h('section.card', { 'aria-label': 'Samples' }, bones(1, 470)), facts = h('section.card', { 'aria-label': 'About' }, bones(1, 640));
   const closest = h('section.card', { 'aria-label': 'Closest others' }, h('h2', null, 'Closest others'), bones(1, 80));
   const seen = h('section.card.flush', { 'aria-label': 'Seen' }, h('div.head.card-head', null, h('h2', null, 'Seen')), h('div.card-head', null, bones(1, 120)));
   const root = h('div.page', null, h('div.head', null, h('p.small', null, h('a', { href: '/faces', 'data-link': '' }, 'People'))), top,
