@@ -11,9 +11,14 @@
 pub mod access;
 pub mod accounts;
 mod device;
+mod events;
+pub(crate) mod live;
 pub(crate) mod operation;
+pub(crate) mod overview;
 pub(crate) mod problem;
+pub(crate) mod settings;
 pub(crate) mod site;
+mod socket;
 
 use std::sync::Arc;
 
@@ -30,6 +35,10 @@ pub(crate) fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     all.extend(accounts::operations());
     all.extend(device::operations());
+    all.extend(live::operations());
+    all.extend(events::operations());
+    all.extend(settings::operations());
+    all.extend(overview::operations());
     all
 }
 

@@ -3,7 +3,8 @@
 //! While nobody is in view, a frame that differs from the last one looked at is looked at once, and
 //! without any difference one is looked at from time to time all the same, since what compares frames
 //! may miss something. While somebody's verdict is open every frame is looked at, and once everybody
-//! is settled a few frames a second.
+//! is settled a few frames a second. Somebody who watches on the admin page is shown frames at a steady
+//! rate of their own; that changes nothing about which frames decide.
 
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct Cadence {
     pub unchanged: Duration,
     /// Between two looks while everybody in view is settled.
     pub settled: Duration,
+    /// Between two frames shown to whoever watches.
+    pub watched: Duration,
 }
 
 /// How much attention the scene needs.
@@ -57,12 +60,28 @@ pub struct Pacer {
     last_prompted: Option<Monotonic>,
     /// A change was seen that no look has followed yet.
     change_waits: bool,
+    last_shown: Option<Monotonic>,
 }
 
 impl Pacer {
     /// No look yet.
     pub fn new(cadence: Cadence) -> Self {
-        Self { cadence, last_look: None, last_prompted: None, change_waits: false }
+        Self { cadence, last_look: None, last_prompted: None, change_waits: false, last_shown: None }
+    }
+
+    /// Looks as often as `cadence` says from now on.
+    pub fn set_cadence(&mut self, cadence: Cadence) {
+        self.cadence = cadence;
+    }
+
+    /// Whether the frame captured at `now` is to be shown, asked only while somebody watches; notes that
+    /// it is. Has no influence on [`skip`](Self::skip).
+    pub fn shows(&mut self, now: Monotonic) -> bool {
+        let shown = is_due(self.last_shown, self.cadence.watched, now);
+        if shown {
+            self.last_shown = Some(now);
+        }
+        shown
     }
 
     /// `None` when the frame captured at `now` is to be looked at, and notes that it is. `change` is
@@ -73,9 +92,7 @@ impl Pacer {
         now: Monotonic,
         change: impl FnOnce() -> Change,
     ) -> Option<Skip> {
-        let due = |last: Option<Monotonic>, between: Duration| {
-            last.is_none_or(|last| now.since(last) + GRACE >= between)
-        };
+        let due = |last, between| is_due(last, between, now);
         let skip = match attention {
             Attention::Full => None,
             Attention::Settled => (!due(self.last_look, self.cadence.settled)).then_some(Skip::NotDue),
@@ -104,6 +121,10 @@ impl Pacer {
     }
 }
 
+fn is_due(last: Option<Monotonic>, between: Duration, now: Monotonic) -> bool {
+    last.is_none_or(|last| now.since(last) + GRACE >= between)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +134,7 @@ mod tests {
         idle: Duration::from_millis(250),
         unchanged: Duration::from_millis(1_000),
         settled: Duration::from_millis(200),
+        watched: Duration::from_micros(66_667),
     };
 
     fn at(ms: u64) -> Monotonic {
@@ -184,6 +206,20 @@ mod tests {
         assert_eq!(pacer.skip(Attention::Idle, at(0), CHANGED), None);
         let early = Monotonic::from_duration(Duration::from_micros(249_600));
         assert_eq!(pacer.skip(Attention::Idle, early, CHANGED), None);
+    }
+
+    #[test]
+    fn showing_frames_is_paced_by_itself_and_changes_no_look() {
+        let (mut watched, mut alone) = (Pacer::new(CADENCE), Pacer::new(CADENCE));
+        let mut shown = 0;
+        for number in 0..30 {
+            let now = at(number * 33);
+            shown += u64::from(watched.shows(now));
+            let change = || if number % 7 == 0 { Change::Changed } else { Change::Unchanged };
+            assert_eq!(watched.skip(Attention::Idle, now, change), alone.skip(Attention::Idle, now, change));
+        }
+        // Of a camera at 30 Hz every second or third frame.
+        assert!((10..=15).contains(&shown), "{shown}");
     }
 
     /// Most looks in any second, and the longest time without one.

@@ -5,16 +5,19 @@
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
 //! | `store` | owns both databases | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
 //! | `reports` | hands events to the caller | 256 reports | dropped and counted: events are safe in the store | – |
 //! | the caller's | supervises, talks to systemd | – | – | the watchdog |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
-//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, store.
+//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, examiners, store.
 
+mod broker;
 mod commands;
 mod network;
 mod recognition;
+mod switchboard;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -22,17 +25,23 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
+use switchboard::Switchboard;
 
+use crate::admin::overview::ModelsView;
+use crate::admin::settings::{Apply, SettingsDesk};
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
-use crate::camera::{CameraSettings, StreamDescription};
+use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config, LogLevel};
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
+use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
 use crate::live::{LiveChannel, LookChannel};
@@ -65,6 +74,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// the last events to reach the broker and the disk.
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
 const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
+const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -97,12 +107,19 @@ pub struct Summary {
     /// Nobody reads what is reported; the thread that reports waits for that and was left behind.
     #[serde(skip)]
     pub unread: bool,
+    /// The admin page asked for a new start.
+    #[serde(skip)]
+    pub restart: bool,
 }
 
 /// What the daemon is made of.
 pub struct Parts {
     /// The settings.
     pub config: Config,
+    /// Where they come from, for reading them again.
+    pub sources: config::Sources,
+    /// Sets the least urgent messages that are written.
+    pub log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     /// The verified models; dropped once the networks are compiled.
     pub models: ModelSet,
     /// The compiled networks.
@@ -125,6 +142,11 @@ pub fn camera_settings(config: &Config) -> CameraSettings {
         size: FrameSize { width: camera.width, height: camera.height },
         rate_hz: camera.rate_hz,
         format: camera.format.wanted(),
+        controls: Controls {
+            exposure_us: Wish::of(camera.exposure_us),
+            gain: Wish::of(camera.gain),
+            backlight_compensation: Wish::of(camera.backlight_compensation),
+        },
         looping: camera.r#loop,
         realtime: true,
     }
@@ -143,13 +165,25 @@ fn retention(config: &Config) -> Retention {
 /// `report` is called on a thread of its own.
 pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 'static) -> Result<Summary> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Parts { config, models, perception, state, key, gallery_store, looks } = parts;
+    let Parts {
+        config,
+        sources: settings_sources,
+        log_level,
+        models,
+        perception,
+        state,
+        key,
+        gallery_store,
+        looks,
+    } = parts;
     let status = Status::new(Arc::clone(&clock));
     let (metrics, mqtt_stats, live) =
         (Arc::new(Metrics::new()), Arc::<MqttStats>::default(), LiveChannel::new());
     let mut supervisor = Supervisor::new(Arc::clone(&clock));
     let space = perception.embedding_space().clone();
-    let thresholds = config.thresholds(&models.manifest.embedder.thresholds)?;
+    let model_thresholds = models.manifest.embedder.thresholds;
+    let thresholds = config.thresholds(&model_thresholds)?;
+    let models_view = ModelsView::from(&models.manifest);
     // The files' bytes that the networks need are held by them.
     drop(models);
 
@@ -163,11 +197,14 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }
+    // Its threads load networks of their own when they have work.
+    let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
     let (store_thread, store) = StoreThread::new(StoreParts {
         gallery_store,
         events,
         gallery: Arc::clone(&gallery),
         space,
+        rules: EnrolmentRules::new(&config, &thresholds),
         retention: retention(&config),
         status: status.clone(),
         metrics: Arc::clone(&metrics),
@@ -185,8 +222,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     let frames = Arc::clone(capture.shared());
     let (reports, inbox) = sync_channel(REPORTS);
     let stats = Arc::new(Mutex::new(RecogniserStats::default()));
-    let settings = RecogniserSettings::new(&config, &thresholds);
-    let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), settings, Arc::clone(&clock));
+    let (recogniser_settings, settings) = watch::channel(RecogniserSettings::new(&config, &thresholds));
+    let first = settings.borrow().clone();
+    let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), first, Arc::clone(&clock));
     recogniser.report_to(live.clone(), Arc::clone(&metrics));
     let recogniser = RecogniserThread {
         recogniser,
@@ -196,9 +234,39 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         looks: looks.clone(),
         status: status.clone(),
         stats: Arc::clone(&stats),
+        settings,
         rubbish: false,
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
+
+    // Still pictures to faces.
+    let mut examiner_names = Vec::new();
+    for thread in examiner_threads {
+        let name = thread.name().to_owned();
+        supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
+        examiner_names.push(name);
+    }
+
+    // What the admin page changes.
+    let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
+    let switchboard = Switchboard {
+        model: model_thresholds,
+        recogniser: recogniser_settings,
+        capture: capture.control(),
+        store: store.clone(),
+        network: network_config,
+        log_level,
+    };
+    let restart = Arc::<AtomicBool>::default();
+    let apply: Apply = Box::new(move |config| switchboard.apply(config));
+    let desk = SettingsDesk::new(
+        settings_sources,
+        state.clone(),
+        &config,
+        model_thresholds,
+        apply,
+        Arc::clone(&restart),
+    );
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -221,6 +289,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         looks,
         status: status.clone(),
         clock: Arc::clone(&clock),
+        config: config_in_force,
+        settings: Arc::new(desk),
+        models: models_view,
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
@@ -240,8 +311,13 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         machine_at: None,
     };
     let watched = Watched { capture: &capture, status: &status, stats: &stats, clock: clock.as_ref() };
-    let result = supervise(stop, &mut supervisor, &watched, &mut round);
-    round.watchdog.stopping();
+    let result = supervise(&[stop, &restart], &mut supervisor, &watched, &mut round);
+    let restart = restart.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
+    if restart {
+        round.watchdog.reloading(clock.monotonic());
+    } else {
+        round.watchdog.stopping();
+    }
 
     // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
     // broker, and what could not stays in the outbox.
@@ -259,6 +335,13 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     cancel.cancel();
     let published = supervisor.join("network", left());
+    // What they are at is nobody's any more; the process ends without them if it takes long.
+    examiner.end();
+    for name in &examiner_names {
+        if let Err(error) = supervisor.join(name, EXAMINER_DRAIN.min(left())) {
+            tracing::warn!("{error:#}; leaving it behind");
+        }
+    }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());
     printed.store(true, Ordering::Relaxed);
@@ -268,7 +351,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     result.and(recognised).and(published).and(stored)?;
     let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-    Ok(Summary { capture: last_capture, recogniser, unread: !printer.is_finished() })
+    Ok(Summary { capture: last_capture, recogniser, unread: !printer.is_finished(), restart })
 }
 
 /// The thread `reports`. Ends when told that nothing more comes: a recogniser that is stuck never
@@ -306,14 +389,14 @@ struct Watched<'a> {
 
 /// Watches everything until told to stop, or until something ends or stands still that should not.
 fn supervise(
-    stop: &AtomicBool,
+    stop: &[&AtomicBool],
     supervisor: &mut Supervisor,
     watched: &Watched<'_>,
     round: &mut Round,
 ) -> Result<()> {
     let Watched { capture, status, stats, clock } = *watched;
     let frames = capture.shared();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.iter().any(|stop| stop.load(Ordering::Relaxed)) {
         if let Some(ended) = supervisor.ended_within(TICK) {
             // The recogniser ends with the recording; nobody else ends in order before shutdown.
             return match ended.result {
@@ -364,7 +447,11 @@ impl Round {
         }
         match &stats.state {
             CaptureState::Streaming(stream) => {
-                status.working(Part::Camera);
+                if stream.notes.is_empty() {
+                    status.working(Part::Camera);
+                } else {
+                    status.degraded(Part::Camera, stream.notes.join("; "));
+                }
                 self.tell(Report::Streaming(stream.clone()));
             }
             CaptureState::Lost { error } => {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
 use crate::event_store::EventKind;
@@ -12,6 +13,7 @@ use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
 use crate::score::{ComparisonScore, QualityScore};
+use crate::sightings::Sighting;
 use crate::track::TrackId;
 
 /// One event about one track. Holds names: it is printed or published only where an operator asked
@@ -36,6 +38,9 @@ pub struct IdentityEvent {
     /// Picture of the face, where pictures are kept. Biometric data.
     #[serde(skip)]
     pub crop: Option<Arc<RgbImage>>,
+    /// The best look at a visitor who left unknown, where such are kept. Biometric data.
+    #[serde(skip)]
+    pub sighting: Option<Arc<Sighting>>,
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -133,7 +138,7 @@ fn written_out_if_any<S: Serializer>(name: &Option<SubjectName>, serializer: S) 
 }
 
 /// How a visit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndVerdict {
     /// A subject was named.
@@ -145,6 +150,9 @@ pub enum EndVerdict {
 }
 
 impl EndVerdict {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::Identified, Self::Unknown, Self::Undecided];
+
     /// Its name in messages and the database.
     pub fn code(self) -> &'static str {
         match self {
@@ -211,6 +219,7 @@ mod tests {
             looks: 9,
             probes: 2,
             crop: None,
+            sighting: None,
             outcome,
         }
     }

@@ -1,5 +1,8 @@
 //! One picture as a camera delivers it, and plain RGB pixels.
 
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, Weak};
+
 use crate::clock::Monotonic;
 
 /// Running number of a frame, counted by the source that made it.
@@ -159,6 +162,59 @@ impl std::fmt::Debug for RgbImage {
     }
 }
 
+/// Pictures kept for reuse: one shown, one being encoded, one being made.
+const SPARE_IMAGES: usize = 3;
+
+/// Pictures whose memory goes round: one that is no longer needed comes back by itself.
+#[derive(Debug, Default)]
+pub struct ImagePool(Arc<Mutex<Vec<RgbImage>>>);
+
+impl ImagePool {
+    /// A picture of unspecified size and content.
+    pub fn take(&self) -> PooledImage {
+        let spare = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let image = spare.unwrap_or_else(|| RgbImage::black(0, 0));
+        PooledImage { image, home: Arc::downgrade(&self.0) }
+    }
+}
+
+/// A picture of an [`ImagePool`].
+pub struct PooledImage {
+    image: RgbImage,
+    home: Weak<Mutex<Vec<RgbImage>>>,
+}
+
+impl PooledImage {
+    /// The picture, to be made.
+    pub fn as_mut(&mut self) -> &mut RgbImage {
+        &mut self.image
+    }
+}
+
+impl Deref for PooledImage {
+    type Target = RgbImage;
+
+    fn deref(&self) -> &RgbImage {
+        &self.image
+    }
+}
+
+impl std::fmt::Debug for PooledImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.image.fmt(f)
+    }
+}
+
+impl Drop for PooledImage {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else { return };
+        let mut spare = home.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if spare.len() < SPARE_IMAGES {
+            spare.push(std::mem::replace(&mut self.image, RgbImage::black(0, 0)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +224,19 @@ mod tests {
         assert!(RgbImage::from_pixels(2, 2, vec![0; 12]).is_some());
         assert!(RgbImage::from_pixels(2, 2, vec![0; 11]).is_none());
         assert!(RgbImage::from_pixels(u32::MAX, u32::MAX, vec![0; 12]).is_none());
+    }
+
+    #[test]
+    fn memory_of_a_picture_comes_back_to_its_pool() {
+        let pool = ImagePool::default();
+        let mut first = pool.take();
+        first.as_mut().reshape(64, 64);
+        let at = first.pixels().as_ptr();
+        drop(first);
+        assert_eq!(pool.take().pixels().as_ptr(), at);
+        let outlives = pool.take();
+        drop(pool);
+        drop(outlives);
     }
 
     #[test]

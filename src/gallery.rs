@@ -14,9 +14,9 @@ mod snapshot;
 mod store;
 
 pub use records::{
-    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, IdError, NameError, NewSample,
-    RemovalReceipt, SampleOrigin, SampleQuality, SampleRecord, Statistics, SubjectId, SubjectName,
-    TemplateId,
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, Group, GroupId, GroupName, IdError,
+    NameError, NewSample, RemovalReceipt, SampleId, SampleOrigin, SamplePicture, SampleQuality, SampleRecord,
+    Statistics, SubjectEdit, SubjectId, SubjectName, SubjectPage, SubjectQuery, TemplateId,
 };
 pub use search::{Candidate, SearchScratch};
 pub use snapshot::{

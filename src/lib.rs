@@ -24,7 +24,8 @@
 //! | [`mqtt`] | the outbox, and what is [`live`] | messages; commands in return |
 //! | [`http`] | [`metrics`] and pictures | answers to whoever asks |
 //!
-//! [`change`] and [`cadence`] say which frames are worth that way at all.
+//! [`change`] and [`cadence`] say which frames are worth that way at all, and [`view`] turns and masks
+//! each of them right behind decoding.
 //!
 //! [`recognise`] strings the perception stages together for one frame, [`daemon`] builds the running
 //! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
@@ -34,6 +35,7 @@
 pub mod admin;
 pub mod align;
 pub mod appearance;
+pub mod archive;
 mod backoff;
 pub mod bench;
 pub mod cadence;
@@ -53,12 +55,15 @@ pub mod enrol;
 pub mod eval;
 pub mod event;
 pub mod event_store;
+pub mod examiner;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;
 pub mod http;
 pub mod identify;
+pub mod import;
 pub mod install;
+pub mod jobs;
 pub mod landmarks;
 pub mod litert;
 pub mod live;
@@ -74,10 +79,13 @@ pub mod recogniser;
 pub mod sample;
 pub mod score;
 pub mod selftest;
+pub mod sightings;
+pub mod spool;
 pub mod status;
 pub mod supervisor;
 pub mod track;
 pub mod vault;
+pub mod view;
 pub mod visit;
 pub mod visitors;
 pub mod watchdog;

@@ -117,8 +117,13 @@ impl<'a> Picture<'a> {
     /// All of it as RGB, for drawing and encoding; the networks do not need it.
     pub fn to_rgb(&self) -> Result<RgbImage, PictureError> {
         let mut image = RgbImage::black(0, 0);
-        self.convert_rows(0, self.size.height, &mut image)?;
+        self.to_rgb_into(&mut image)?;
         Ok(image)
+    }
+
+    /// The same, into a picture whose memory is used again.
+    pub fn to_rgb_into(&self, image: &mut RgbImage) -> Result<(), PictureError> {
+        self.convert_rows(0, self.size.height, image)
     }
 
     /// Converts `count` rows from `top` on to RGB. For NV12 both must be even.

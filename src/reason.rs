@@ -46,6 +46,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 16] = [
+        Self::NotAFace,
+        Self::CutByFrame,
+        Self::TooFar,
+        Self::TurnedAway,
+        Self::LookingUpOrDown,
+        Self::Tilted,
+        Self::TooDark,
+        Self::TooBright,
+        Self::Blurred,
+        Self::TwoSubjectsTooClose,
+        Self::AnotherFace,
+        Self::BelowThreshold,
+        Self::NobodyEnrolled,
+        Self::ProbesDisagree,
+        Self::TooFewLooks,
+        Self::LeftTooSoon,
+    ];
+
+    /// The reason of a code, if there is one.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
     /// A short constant name, for counters and JSON. For what [`Inconclusive`] knows too, the same.
     pub fn code(self) -> &'static str {
         match self {
@@ -125,6 +150,14 @@ mod tests {
     use crate::score::ComparisonScore;
 
     #[test]
+    fn every_reason_has_a_code_of_its_own() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+        }
+        assert_eq!(Reason::from_code("too far"), None);
+    }
+
+    #[test]
     fn reason_of_a_visit_has_the_code_of_the_look() {
         let unusable = [
             Unusable::NotAFace { face_presence: 0.1 },
@@ -145,6 +178,7 @@ mod tests {
         for look in unusable.into_iter().map(Inconclusive::Sample).chain(searched) {
             let reason = Reason::from(&look);
             assert_eq!(reason.code(), look.code());
+            assert_eq!(Reason::from_code(look.code()), Some(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), look.code());
             assert_eq!(serde_json::to_value(look).unwrap()["reason"], look.code());
         }

@@ -63,6 +63,8 @@ pub struct Perception {
     template: AlignmentTemplate,
     resampler: Resampler,
     limits: QualityLimits,
+    /// Of the model manifest.
+    default_minimum_score: f32,
 }
 
 impl Perception {
@@ -81,7 +83,15 @@ impl Perception {
             template: AlignmentTemplate::new(&embedder.alignment, embedder.input_side()),
             resampler: Resampler::default(),
             limits: QualityLimits::from(&config.quality),
+            default_minimum_score: models.manifest.detector.decode.minimum_score,
         })
+    }
+
+    /// Finds and judges faces by these from now on; without a least detection score by the model's own.
+    pub fn set_limits(&mut self, minimum_score: Option<f32>, limits: QualityLimits) {
+        let minimum = minimum_score.unwrap_or(self.default_minimum_score);
+        self.detector.set_minimum_score(minimum);
+        self.limits = limits;
     }
 
     /// The space of the embeddings it makes.

@@ -3,7 +3,8 @@
 //!
 //! Owned here: the networks, what is drawn and counted, and the events. Which frames are worth
 //! looking at says [`crate::cadence`], whom a look is about [`crate::visitors`]; both are pure. Frames
-//! between two looks are not even decoded.
+//! between two looks are not even decoded, unless somebody watches: then faces are found in them for
+//! the overlay, and nothing of that reaches a decision.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,22 +17,26 @@ use crate::cadence::{Attention, Cadence, Pacer, Skip};
 use crate::change::ChangeDetector;
 use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::config::Config;
-use crate::decode::Decoder;
+use crate::decode::{DecodeError, Decoder};
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
-use crate::frame::{FrameSize, RawFrame, RgbImage};
-use crate::gallery::{Gallery, SearchScratch, SubjectId, SubjectName};
+use crate::examiner;
+use crate::frame::{FrameId, FrameSize, ImagePool, PooledImage, RawFrame, RgbImage};
+use crate::gallery::{Gallery, SampleQuality, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
 use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
 use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
 use crate::metrics::{Metrics, Stage};
 use crate::models::Thresholds;
 use crate::picture::{Picture, Resampler};
+use crate::quality::QualityLimits;
 use crate::reason::Reason;
 use crate::recognise::{Perception, PerceptionError};
 use crate::score::QualityScore;
-use crate::track::{TrackId, TrackedFace, TrackingSettings};
-use crate::visit::{LookCounts, Verdict, Visit, VisitSettings};
+use crate::sightings::Sighting;
+use crate::track::{TrackId, TrackedFace, Tracker, TrackingSettings};
+use crate::view::{Canvas, View};
+use crate::visit::{LookCounts, Measured, Verdict, Visit, VisitSettings};
 use crate::visitors::{Decided, EndedVisit, Probe, VisitorSettings, Visitors};
 
 /// The subjects that decide between a match and an ambiguity: the best and the second.
@@ -41,6 +46,8 @@ const RANKED_SUBJECTS: usize = 2;
 const CLOCK_SET_MS: u64 = 50;
 /// A kept picture of a face is a square of this side, pixels.
 const CROP_SIDE: u32 = 224;
+/// Between two frames shown to whoever watches: 15 a second.
+const WATCHED: Duration = Duration::from_micros(66_667);
 /// How much larger than the face's box the kept picture is.
 const CROP_MARGIN: f32 = 1.6;
 
@@ -53,6 +60,8 @@ pub struct RecogniserStats {
     pub skipped: SkippedFrames,
     /// Frames looked at.
     pub looks: u64,
+    /// Frames between two looks in which faces were found for somebody who watches.
+    pub glances: u64,
     /// Frames that could not be decoded, by reason.
     pub undecodable: u64,
     /// Embeddings made.
@@ -92,6 +101,10 @@ pub struct SeenFace {
     pub detection: Detection,
     /// What is known: a name, "unknown", or why not yet.
     pub label: SeenLabel,
+    /// Why there is no name; `None` where there is one, and before the first closer look.
+    pub reason: Option<Reason>,
+    /// What the newest closer look measured.
+    pub measured: Option<Measured>,
 }
 
 /// What to write beside a face. Names are personal data; see [`IdentityEvent`].
@@ -115,18 +128,30 @@ impl std::fmt::Debug for SeenLabel {
     }
 }
 
-/// One look: its frame as RGB if asked for, and the faces in it.
+/// One look: its frame as RGB, and the faces in it.
 #[derive(Debug)]
 pub struct Look {
+    /// Which frame.
+    pub frame: FrameId,
+    /// When it was captured.
+    pub captured: Monotonic,
+    /// The same by the wall clock.
+    pub captured_at: UnixMillis,
     /// The picture the faces were found in.
-    pub picture: RgbImage,
+    pub picture: PooledImage,
     /// The faces.
     pub faces: Vec<SeenFace>,
 }
 
 /// Thresholds and intervals of the recogniser.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RecogniserSettings {
+    /// Least detection score; `None` for the value of the model manifest.
+    pub minimum_score: Option<f32>,
+    /// When a sample is usable.
+    pub limits: QualityLimits,
+    /// What is done to every picture.
+    pub view: View,
     /// When a probe matches.
     pub thresholds: IdentificationThresholds,
     /// How detections and probes become visits.
@@ -135,6 +160,8 @@ pub struct RecogniserSettings {
     pub cadence: Cadence,
     /// Whether events carry a picture of the face.
     pub keep_crops: bool,
+    /// From which quality on the best probe of an unknown visitor is handed over; `None`: never.
+    pub keep_sightings: Option<QualityScore>,
 }
 
 impl RecogniserSettings {
@@ -143,6 +170,9 @@ impl RecogniserSettings {
         let (identification, tracking) = (&config.identification, &config.tracking);
         let every = |hz: f32| Duration::from_secs_f32(1.0 / hz);
         Self {
+            minimum_score: config.detection.minimum_score,
+            limits: QualityLimits::from(&config.quality),
+            view: View::from(&config.camera),
             thresholds: IdentificationThresholds::from(in_force),
             visitors: VisitorSettings {
                 visit: VisitSettings {
@@ -160,8 +190,13 @@ impl RecogniserSettings {
                 idle: every(tracking.idle_look_hz),
                 unchanged: every(tracking.unchanged_look_hz),
                 settled: every(tracking.settled_look_hz),
+                watched: WATCHED,
             },
             keep_crops: config.events.keep_crops,
+            keep_sightings: config
+                .sightings
+                .keep
+                .then(|| QualityScore::new(config.sightings.minimum_quality)),
         }
     }
 }
@@ -170,6 +205,11 @@ impl RecogniserSettings {
 pub struct Recogniser {
     perception: Perception,
     decoder: Decoder,
+    view: View,
+    canvas: Canvas,
+    pictures: ImagePool,
+    /// Follows faces through the frames between two looks, from where the last look left them.
+    glancing: Option<Tracker>,
     gallery: Arc<Gallery>,
     scratch: SearchScratch,
     thresholds: IdentificationThresholds,
@@ -185,6 +225,7 @@ pub struct Recogniser {
     /// Confirmed faces in view, as told last.
     faces: u32,
     keep_crops: bool,
+    keep_sightings: Option<QualityScore>,
     /// Wall time of the monotonic clock's zero.
     wall_zero: i64,
     broken_in_a_row: u32,
@@ -201,6 +242,10 @@ impl Recogniser {
         Self {
             perception,
             decoder: Decoder::default(),
+            view: settings.view,
+            canvas: Canvas::default(),
+            pictures: ImagePool::default(),
+            glancing: None,
             gallery,
             scratch: SearchScratch::new(),
             visitors: Visitors::new(settings.visitors),
@@ -215,6 +260,7 @@ impl Recogniser {
             metrics: Arc::default(),
             faces: 0,
             keep_crops: settings.keep_crops,
+            keep_sightings: settings.keep_sightings,
             wall_zero: i64::MIN,
             broken_in_a_row: 0,
         }
@@ -224,6 +270,18 @@ impl Recogniser {
     pub fn report_to(&mut self, live: LiveChannel, metrics: Arc<Metrics>) {
         self.live = live;
         self.metrics = metrics;
+    }
+
+    /// Goes on with other settings. Visits in view go on too; what was decided stays until it is checked
+    /// again.
+    pub fn configure(&mut self, settings: RecogniserSettings) {
+        self.perception.set_limits(settings.minimum_score, settings.limits);
+        self.visitors.set_settings(settings.visitors);
+        self.pacer.set_cadence(settings.cadence);
+        self.thresholds = settings.thresholds;
+        self.keep_crops = settings.keep_crops;
+        self.view = settings.view;
+        self.glancing = None;
     }
 
     /// The networks.
@@ -241,8 +299,8 @@ impl Recogniser {
         &self.stats
     }
 
-    /// Takes in one frame. Events are appended to `events`; `look`, when given, receives the picture
-    /// and its faces if the frame was looked at.
+    /// Takes in one frame. Events are appended to `events`; `look`, given while somebody watches, receives
+    /// the picture and its faces if the frame is to be shown. Being watched changes no event.
     pub fn frame(
         &mut self,
         raw: &RawFrame,
@@ -251,51 +309,100 @@ impl Recogniser {
     ) -> Result<(), PerceptionError> {
         self.stats.frames += 1;
         let skip = self.pacer.skip(self.attention, raw.captured_at, || self.changes.observe(raw));
-        if let Some(skip) = skip {
-            match skip {
-                Skip::NotDue => self.stats.skipped.not_due += 1,
-                Skip::Unchanged => self.stats.skipped.unchanged += 1,
-            }
+        match skip {
+            Some(Skip::NotDue) => self.stats.skipped.not_due += 1,
+            Some(Skip::Unchanged) => self.stats.skipped.unchanged += 1,
+            None => {}
+        }
+        let look = look.filter(|_| self.pacer.shows(raw.captured_at));
+        if skip.is_some() && look.is_none() {
             return Ok(());
         }
-        // Taken out, so that the picture may borrow it while the rest of `self` works.
-        let mut decoder = std::mem::take(&mut self.decoder);
-        let decoded = self.metrics.time(Stage::Decode, || decoder.decode(raw));
+        // Taken out, so that the picture may borrow them while the rest of `self` works.
+        let (mut decoder, mut canvas) = (std::mem::take(&mut self.decoder), std::mem::take(&mut self.canvas));
+        let decoded = self.metrics.time(Stage::Decode, || {
+            let picture = decoder.decode(raw)?;
+            Ok::<_, DecodeError>(self.view.apply(picture, &mut canvas)?)
+        });
         let result = match decoded {
-            Ok(picture) => {
+            Ok(picture) if skip.is_none() => {
                 self.broken_in_a_row = 0;
-                self.look(raw.captured_at, &picture, events, look)
+                self.look(raw, &picture, events, look)
             }
-            Err(error) => {
+            Ok(picture) => self.glance(raw, &picture, look),
+            Err(error) if skip.is_none() => {
                 self.stats.undecodable += 1;
                 self.broken_in_a_row = self.broken_in_a_row.saturating_add(1);
                 tracing::debug!(%error, "a frame could not be decoded");
                 Ok(())
             }
+            Err(error) => {
+                tracing::debug!(%error, "a frame to be shown could not be decoded");
+                Ok(())
+            }
         };
-        self.decoder = decoder;
+        (self.decoder, self.canvas) = (decoder, canvas);
         result
+    }
+
+    /// The faces of a picture, where they are looked for.
+    fn detect(&mut self, picture: &Picture<'_>) -> Result<Vec<Detection>, PerceptionError> {
+        let mut detections = self.metrics.time(Stage::Detect, || self.perception.detect(picture))?;
+        detections.retain(|face| self.view.looks_at(&face.bbox, picture.size()));
+        Ok(detections)
+    }
+
+    /// Finds the faces of a frame for somebody who watches. Decides nothing and remembers nothing that a
+    /// decision would notice.
+    fn glance(
+        &mut self,
+        raw: &RawFrame,
+        picture: &Picture<'_>,
+        look: Option<&mut Option<Look>>,
+    ) -> Result<(), PerceptionError> {
+        let Some(look) = look else { return Ok(()) };
+        self.stats.glances += 1;
+        let detections = self.detect(picture)?;
+        let tracker = self.glancing.get_or_insert_with(|| self.visitors.tracker().clone());
+        let present = tracker.update(raw.captured_at, detections).present;
+        *look = Some(self.shown(raw, picture, present)?);
+        Ok(())
+    }
+
+    fn shown(
+        &mut self,
+        raw: &RawFrame,
+        picture: &Picture<'_>,
+        faces: Vec<TrackedFace>,
+    ) -> Result<Look, PerceptionError> {
+        let mut image = self.pictures.take();
+        picture.to_rgb_into(image.as_mut())?;
+        let faces = faces.iter().map(|face| self.seen(face)).collect();
+        let captured_at = self.wall(raw.captured_at);
+        Ok(Look { frame: raw.id, captured: raw.captured_at, captured_at, picture: image, faces })
     }
 
     fn look(
         &mut self,
-        captured_at: Monotonic,
+        raw: &RawFrame,
         picture: &Picture<'_>,
         events: &mut Vec<IdentityEvent>,
         look: Option<&mut Option<Look>>,
     ) -> Result<(), PerceptionError> {
         self.stats.looks += 1;
-        let detections = self.metrics.time(Stage::Detect, || self.perception.detect(picture))?;
+        self.glancing = None;
+        let captured_at = raw.captured_at;
+        let detections = self.detect(picture)?;
         let wanted = self.visitors.see(captured_at, detections);
         for ended in wanted.ended {
             self.ended(captured_at, ended, events);
         }
         let mut probes = Vec::with_capacity(wanted.probes.len());
         for track in wanted.probes {
-            probes.extend(self.probe(picture, track)?);
+            probes.extend(self.probe(captured_at, picture, track)?);
         }
         while let Some(track) = self.visitors.also_wanted(captured_at, &probes) {
-            match self.probe(picture, track)? {
+            match self.probe(captured_at, picture, track)? {
                 Some(probe) => probes.push(probe),
                 None => break,
             }
@@ -309,8 +416,8 @@ impl Recogniser {
         self.attention = self.visitors.attention(captured_at);
         self.tell_presence();
         if let Some(look) = look {
-            let faces = self.visitors.present(captured_at).map(|face| self.seen(face)).collect();
-            *look = Some(Look { picture: picture.to_rgb()?, faces });
+            let faces = self.visitors.present(captured_at).cloned().collect();
+            *look = Some(self.shown(raw, picture, faces)?);
         }
         Ok(())
     }
@@ -326,7 +433,12 @@ impl Recogniser {
     }
 
     /// Looks closely at one face and searches for it.
-    fn probe(&mut self, picture: &Picture<'_>, track: TrackId) -> Result<Option<Probe>, PerceptionError> {
+    fn probe(
+        &mut self,
+        captured_at: Monotonic,
+        picture: &Picture<'_>,
+        track: TrackId,
+    ) -> Result<Option<Probe>, PerceptionError> {
         let Some(detection) = self.visitors.detection(track) else { return Ok(None) };
         let sample = self.metrics.time(Stage::Examine, || self.perception.examine(picture, detection))?;
         let quality = sample.shape.as_ref().map_or(QualityScore::MIN, |shape| shape.quality.score);
@@ -354,7 +466,19 @@ impl Recogniser {
                 count(&mut self.stats.no_match, Reason::NobodyEnrolled.code());
             }
         }
-        Ok(Some(Probe { track, embedding, decision, quality }))
+        let sighting = match (&decision, &embedding, &sample.shape) {
+            (Decision::NoMatch { .. }, Some(embedding), Some(shape))
+                if self.keep_sightings.is_some_and(|least| quality >= least) =>
+            {
+                let bbox = sample.detection.bbox;
+                let crop = cut_out(picture, &bbox, examiner::CROP_SIDE, examiner::CROP_MARGIN);
+                let captured_at = self.wall(captured_at);
+                let (embedding, quality) = (embedding.clone(), SampleQuality::from(&shape.quality));
+                crop.map(|crop| Arc::new(Sighting { captured_at, embedding, quality, crop }))
+            }
+            _ => None,
+        };
+        Ok(Some(Probe { track, embedding, decision, quality, sighting }))
     }
 
     fn decided(
@@ -387,12 +511,12 @@ impl Recogniser {
         let counts = self.visitors.visit(track).map_or((0, 0), |v| (v.looks(), v.probes()));
         // A picture that cannot be cut out is missed, and the event is not.
         let crop = self.visitors.detection(track).filter(|_| self.keep_crops);
-        let crop = crop.and_then(|face| cut_out(picture, &face.bbox)).map(Arc::new);
+        let crop = crop.and_then(|face| cut_out(picture, &face.bbox, CROP_SIDE, CROP_MARGIN)).map(Arc::new);
         self.emit(captured_at, track, counts, crop, outcome, events);
     }
 
     fn ended(&mut self, now: Monotonic, ended: EndedVisit, events: &mut Vec<IdentityEvent>) {
-        let EndedVisit { face, visit } = ended;
+        let EndedVisit { face, visit, sighting } = ended;
         let subject = visit
             .verdict()
             .and_then(Verdict::subject)
@@ -412,6 +536,9 @@ impl Recogniser {
         let outcome =
             Outcome::Ended { seen_ms, verdict, subject, name, reason, matches, no_match, inconclusive };
         self.emit(now, face.track, (visit.looks(), visit.probes()), None, outcome, events);
+        if let (EndVerdict::Unknown, Some(event)) = (verdict, events.last_mut()) {
+            event.sighting = sighting;
+        }
     }
 
     fn emit(
@@ -438,6 +565,7 @@ impl Recogniser {
             looks,
             probes,
             crop,
+            sighting: None,
             outcome,
         });
         self.next_event += 1;
@@ -499,18 +627,27 @@ impl Recogniser {
             Some(Verdict::Unknown { .. }) => SeenLabel::Unknown,
             None => SeenLabel::Undecided(visit.and_then(Visit::newest_inconclusive)),
         };
-        SeenFace { track: face.track, detection: face.detection.clone(), label }
+        let reason = match &label {
+            SeenLabel::Subject(..) => None,
+            SeenLabel::Undecided(Some(newest)) => Some(Reason::from(newest)),
+            SeenLabel::Unknown | SeenLabel::Undecided(None) => {
+                visit.filter(|visit| visit.looks() > 0).and_then(Visit::main_reason)
+            }
+        };
+        let measured = visit.and_then(Visit::measured);
+        SeenFace { track: face.track, detection: face.detection.clone(), label, reason, measured }
     }
 }
 
-/// The face with some of what is around it, upright.
-fn cut_out(picture: &Picture<'_>, face: &PixelBox) -> Option<RgbImage> {
+/// The face with some of what is around it, upright: a square of `side` pixels, `margin` times as wide as
+/// the longer side of the face's box.
+fn cut_out(picture: &Picture<'_>, face: &PixelBox, side: u32, margin: f32) -> Option<RgbImage> {
     let centre = face.centre();
-    let scale = face.width().max(face.height()) * CROP_MARGIN / CROP_SIDE as f32;
-    let half = scale * CROP_SIDE as f32 / 2.0;
+    let scale = face.width().max(face.height()) * margin / side as f32;
+    let half = scale * side as f32 / 2.0;
     let to_source = Similarity { a: scale, b: 0.0, tx: centre.x - half, ty: centre.y - half };
     let mut crop = RgbImage::black(0, 0);
-    Resampler::default().cut(picture, &to_source, CROP_SIDE, &mut crop).ok()?;
+    Resampler::default().cut(picture, &to_source, side, &mut crop).ok()?;
     Some(crop)
 }
 

@@ -83,7 +83,7 @@ pub struct Update {
 
 /// All tracks that have not ended: those in view, and those lost for less than
 /// [`TrackingSettings::lost_after`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tracker {
     settings: TrackingSettings,
     tracks: Vec<TrackedFace>,
@@ -103,6 +103,11 @@ impl Tracker {
     /// No tracks yet.
     pub fn new(settings: TrackingSettings) -> Self {
         Self { settings, tracks: Vec::new(), next: 1 }
+    }
+
+    /// Follows by these settings from now on.
+    pub fn set_settings(&mut self, settings: TrackingSettings) {
+        self.settings = settings;
     }
 
     /// Whether anybody is being followed.

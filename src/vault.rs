@@ -98,6 +98,8 @@ pub enum KeyPurpose {
     Accounts,
     /// Signatures of addresses under which pictures can be fetched for a short time.
     Links,
+    /// The database of unknown faces.
+    Sightings,
 }
 
 impl KeyPurpose {
@@ -108,6 +110,7 @@ impl KeyPurpose {
             Self::Events => b"limen/1/events",
             Self::Accounts => b"limen/1/accounts",
             Self::Links => b"limen/1/links",
+            Self::Sightings => b"limen/1/sightings",
         }
     }
 }
@@ -344,6 +347,26 @@ impl StateFolder {
             Err(Errno::WOULDBLOCK) => Err(VaultError::Claimed { path: self.path.clone() }),
             Err(error) => Err(io_error("lock", &path)(error)),
         }
+    }
+
+    /// Writes a file of mode 0600 whole or not at all; on the disk when this returns.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+        let new = format!("{name}.new");
+        let path = self.path.join(&new);
+        // Left behind by a crash.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(VaultError::Io { what: "remove", path, source: error });
+            }
+            _ => {}
+        }
+        let mut file = self.create_file(&new)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|source| VaultError::Io {
+            what: "write",
+            path,
+            source,
+        })?;
+        self.rename(&new, name)
     }
 
     /// Gives a file its final name; on the disk when this returns.

@@ -16,7 +16,7 @@ use crate::clock::Monotonic;
 use crate::gallery::{Candidate, SubjectId};
 use crate::identify::{Decision, Inconclusive};
 use crate::reason::Reason;
-use crate::score::QualityScore;
+use crate::score::{ComparisonScore, QualityScore};
 
 /// How probes become a verdict.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,6 +84,15 @@ struct Against {
     best: Option<Candidate>,
 }
 
+/// What the newest closer look measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// How usable the sample was.
+    pub quality: QualityScore,
+    /// The best candidate's comparison score, where there was a search that found one.
+    pub score: Option<ComparisonScore>,
+}
+
 /// The probes of one track.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
@@ -98,6 +107,7 @@ pub struct Visit {
     last_answer: Option<Option<SubjectId>>,
     last_conclusive: Option<Monotonic>,
     newest: Option<Inconclusive>,
+    measured: Option<Measured>,
     counts: LookCounts,
     probes: u32,
 }
@@ -137,6 +147,11 @@ impl Visit {
     /// Why the newest look was inconclusive, if it was.
     pub fn newest_inconclusive(&self) -> Option<Inconclusive> {
         self.newest
+    }
+
+    /// What the newest look measured; `None` before the first.
+    pub fn measured(&self) -> Option<Measured> {
+        self.measured
     }
 
     /// Why the visitor has no name; `None` where there is one. Of a visit without a verdict, what
@@ -199,6 +214,12 @@ impl Visit {
         settings: &VisitSettings,
     ) -> Option<Verdict> {
         self.newest = None;
+        let score = match decision {
+            Decision::Match { candidate, .. } => Some(candidate.score),
+            Decision::NoMatch { best } => best.map(|best| best.score),
+            Decision::Inconclusive(_) => None,
+        };
+        self.measured = Some(Measured { quality, score });
         let answer = match decision {
             Decision::Inconclusive(reason) => {
                 self.probes += u32::from(!matches!(reason, Inconclusive::Sample(_)));
@@ -273,7 +294,6 @@ mod tests {
     use crate::gallery::TemplateId;
     use crate::identify::Ambiguous;
     use crate::quality::Unusable;
-    use crate::score::ComparisonScore;
     use proptest::prelude::*;
 
     const SETTINGS: VisitSettings =

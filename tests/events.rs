@@ -14,13 +14,13 @@ use limen::clock::{Clock, Monotonic, SimulatedClock, SystemClock, UnixMillis};
 use limen::database::DatabaseError;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
 use limen::event_store::{
-    Age, EVENTS_FILE, EventKind, EventStore, EventStoreError, Outbox, RecordedEvent, Retention,
+    Age, EVENTS_FILE, EventFilter, EventKind, EventStore, EventStoreError, Outbox, RecordedEvent, Retention,
 };
 use limen::gallery::{SubjectId, SubjectName};
 use limen::reason::Reason;
 use limen::score::{ComparisonScore, QualityScore};
 use limen::track::TrackId;
-use limen::vault::{RootKey, StateFolder};
+use limen::vault::{KeyPurpose, RootKey, StateFolder};
 
 const LIFETIME: Duration = Duration::from_secs(10);
 const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -60,6 +60,7 @@ fn event(clock: &dyn Clock, outcome: Outcome) -> IdentityEvent {
         looks: 5,
         probes: 2,
         crop: None,
+        sighting: None,
         outcome,
     }
 }
@@ -405,4 +406,109 @@ fn events_outlast_a_full_disk_in_memory() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("recorded "), "{text}");
+}
+
+/// Every object of a schema, for comparing two ways to one: spaces are not part of it.
+fn objects(db: &rusqlite::Connection) -> BTreeMap<String, String> {
+    let mut query = db.prepare("select type || ' ' || name, coalesce(sql, '') from sqlite_schema").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))).unwrap();
+    let plain = |sql: String| sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    rows.map(|row| row.map(|(name, sql)| (name, plain(sql))).unwrap()).collect()
+}
+
+#[test]
+fn events_of_version_1_are_brought_up_and_counted() {
+    let device = Device::new();
+    let mut store = device.open();
+    store.record([(identified(&*device.clock, 7), Some(vec![1])), (ended(&*device.clock), None)]).unwrap();
+    store.ring().unwrap();
+    let everything = store.newest(None, 10).unwrap();
+    let counted = store.summary(UnixMillis(0), UnixMillis(i64::MAX)).unwrap();
+    assert_eq!((counted.hours.len(), counted.hours[0].undecided, counted.hours[0].ring), (1, 1, 1));
+    assert_eq!(counted.decisions(), 1);
+    drop(store);
+
+    // As version 1 left it: without what version 2 added.
+    let key = device.key.subkey(KeyPurpose::Events);
+    let path = device.state.path().join(EVENTS_FILE);
+    let db = rusqlite::Connection::open(path).unwrap();
+    let digits: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    db.execute_batch(&format!("pragma key = \"x'{digits}'\"")).unwrap();
+    let fresh = objects(&db);
+    db.execute_batch(
+        "drop trigger event_counted; drop trigger event_uncounted; drop table hour; drop table hour_latency;
+         drop index event_by_verdict; drop index event_by_reason; pragma user_version = 1;",
+    )
+    .unwrap();
+    let old = rusqlite::Connection::open_in_memory().unwrap();
+    old.execute_batch(include_str!("fixtures/schemas/events-1.sql")).unwrap();
+    assert_eq!(objects(&db), objects(&old));
+
+    let store = device.open();
+    assert_eq!(objects(&db), fresh);
+    assert_eq!(store.newest(None, 10).unwrap(), everything);
+    assert_eq!(store.summary(UnixMillis(0), UnixMillis(i64::MAX)).unwrap(), counted);
+}
+
+#[test]
+fn lists_filter_and_go_on_where_they_stopped() {
+    let device = Device::new();
+    let mut store = device.open();
+    for who in 0..30 {
+        device.clock.advance(Duration::from_secs(60));
+        let visitor = identified(&*device.clock, who % 3);
+        store.record([(visitor, None), (ended(&*device.clock), None)]).unwrap();
+    }
+    store.ring().unwrap();
+    let all = |filter: &EventFilter, limit| {
+        let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = store.list(filter, after, limit).unwrap();
+            assert!(page.events.len() <= limit);
+            found.extend(page.events);
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                return (found, pages);
+            }
+        }
+    };
+    let (everything, pages) = all(&EventFilter::default(), 7);
+    assert_eq!((everything.len(), pages), (61, 9));
+    let mut newest_first = everything.clone();
+    newest_first.sort_by_key(|event| std::cmp::Reverse((event.captured_at, event.sequence)));
+    assert_eq!(everything, newest_first);
+
+    let count = |filter: EventFilter| all(&filter, 10).0.len();
+    let (kind, whom) = (EventFilter::default(), Some(subject(1)));
+    assert_eq!(count(EventFilter { kind: Some(EventKind::Ring), ..kind.clone() }), 1);
+    assert_eq!(count(EventFilter { subject: whom, ..kind.clone() }), 10);
+    assert_eq!(count(EventFilter { subject: whom, kind: Some(EventKind::Identified), ..kind.clone() }), 10);
+    assert_eq!(count(EventFilter { subject: whom, kind: Some(EventKind::Unknown), ..kind.clone() }), 0);
+    assert_eq!(count(EventFilter { reason: Some(Reason::TooFar), ..kind.clone() }), 30);
+    assert_eq!(count(EventFilter { reason: Some(Reason::Blurred), ..kind.clone() }), 0);
+    assert_eq!(count(EventFilter { verdict: Some(EndVerdict::Undecided), ..kind.clone() }), 30);
+    assert_eq!(count(EventFilter { verdict: Some(EndVerdict::Identified), ..kind.clone() }), 0);
+    let (from, to) = (Some(UnixMillis(START.0 + 60_000)), Some(UnixMillis(START.0 + 180_000)));
+    assert_eq!(count(EventFilter { from, to, ..kind }), 4);
+}
+
+#[test]
+fn retention_takes_events_out_of_the_hours_too() {
+    let device = Device::new();
+    let mut store = device.open();
+    for _ in 0..3 {
+        store.record([(identified(&*device.clock, 1), None), (ended(&*device.clock), None)]).unwrap();
+        device.clock.advance(Duration::from_secs(3_600));
+    }
+    let summary = |store: &EventStore| {
+        let found = store.summary(UnixMillis(0), UnixMillis(i64::MAX)).unwrap();
+        (found.hours.len(), found.hours.iter().map(|hour| hour.undecided).sum::<u64>(), found.decisions())
+    };
+    assert_eq!(summary(&store), (3, 3, 3));
+    let day = Duration::from_secs(86_400);
+    store.retain(&Retention { keep: Duration::from_secs(5_400), count: 100, keep_crops: day }).unwrap();
+    assert_eq!(summary(&store), (1, 1, 1));
+    store.retain(&Retention { keep: day, count: 1, keep_crops: day }).unwrap();
+    assert_eq!(summary(&store), (1, 1, 0));
 }

@@ -15,6 +15,7 @@ use limen::bench::standby::bench_standby;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
 use limen::decode::JpegHeader;
+use limen::enrol::EnrolmentRules;
 use limen::frame::FrameSize;
 use limen::gallery::GalleryStore;
 use limen::install;
@@ -215,7 +216,8 @@ impl Bench {
         let state = folder.path().join("state");
         let (opened, key) = super::open_state(&state, |_| ())?;
         let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
-        enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
+        let rules = EnrolmentRules::new(&context.config, &thresholds);
+        enrol_scene(&mut store, &mut perception, &rules, &context.output)?;
         Ok(Self { folder, state })
     }
 

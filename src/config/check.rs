@@ -3,6 +3,7 @@
 use super::Config;
 use super::declare::find;
 use super::error::{ConfigError, Problem};
+use crate::camera::SourceSpec;
 use crate::models::Thresholds;
 use crate::mqtt::is_id;
 
@@ -63,6 +64,67 @@ impl Config {
         self.check_http(&mut found);
         self.check_mqtt(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
+    }
+
+    /// Settings that change nothing while others are as they are, and why.
+    pub fn without_effect(&self) -> Vec<(&'static str, String)> {
+        let mut found: Vec<(&'static str, String)> = Vec::new();
+        let mut unless = |effective: bool, paths: &[&'static str], why: &str| {
+            if !effective {
+                found.extend(paths.iter().map(|path| (*path, why.to_owned())));
+            }
+        };
+        let (camera, mqtt, tracking) = (&self.camera, &self.mqtt, &self.tracking);
+        let is_recording = matches!(camera.source, SourceSpec::Replay(_));
+        let is_device = !is_recording && camera.source != SourceSpec::Scene;
+        unless(is_recording, &["camera.loop"], "only a recording ends");
+        unless(
+            is_device,
+            &["camera.format", "camera.exposure_us", "camera.gain", "camera.backlight_compensation"],
+            "a recording and the built-in scene have no such choice",
+        );
+        unless(
+            !is_recording,
+            &["camera.width", "camera.height"],
+            "a recording has the size it was recorded with",
+        );
+        unless(
+            tracking.unchanged_look_hz < tracking.idle_look_hz,
+            &["tracking.unchanged_look_hz"],
+            "it is not below tracking.idle_look_hz, so that changes are not waited for",
+        );
+        unless(self.events.keep_crops, &["events.keep_crops_days"], "events.keep_crops is off");
+        let broker = [
+            "mqtt.port",
+            "mqtt.protocol",
+            "mqtt.prefix",
+            "mqtt.client_id",
+            "mqtt.user_name",
+            "mqtt.password",
+            "mqtt.credentials_file",
+            "mqtt.tls",
+            "mqtt.ca_file",
+            "mqtt.client_certificate_file",
+            "mqtt.client_key_file",
+            "mqtt.keep_alive_s",
+            "mqtt.commands",
+            "home_assistant.discovery",
+            "home_assistant.prefix",
+            "compatibility.frigate_prefix",
+            "compatibility.double_take_prefix",
+        ];
+        unless(mqtt.host.is_some(), &broker, "mqtt.host is empty: there is no broker");
+        unless(
+            mqtt.host.is_none() || self.home_assistant.discovery,
+            &["home_assistant.prefix"],
+            "home_assistant.discovery is off",
+        );
+        unless(
+            self.http.listen.is_some(),
+            &["http.public_url"],
+            "http.listen is empty: there is no web server",
+        );
+        found
     }
 
     fn check_camera(&self, found: &mut Vec<String>) {
@@ -220,6 +282,16 @@ impl Config {
                 "{} and {}: one is of no use without the other",
                 self.stated("mqtt", "client_certificate_file"),
                 self.stated("mqtt", "client_key_file")
+            ));
+        }
+        if mqtt.password.is_some() && mqtt.user_name.is_none() {
+            found.push(format!("{} needs mqtt.user_name too", self.stated("mqtt", "password")));
+        }
+        if mqtt.user_name.is_some() && mqtt.credentials_file.is_some() {
+            found.push(format!(
+                "{} and {}: only one of them can say who this is at the broker; empty the other",
+                self.stated("mqtt", "user_name"),
+                self.stated("mqtt", "credentials_file")
             ));
         }
         if !mqtt.tls {

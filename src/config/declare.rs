@@ -3,7 +3,7 @@
 
 use toml::de::DeValue;
 
-use super::value::{Refused, Written};
+use super::value::{Refused, Shape, Written};
 use super::{Config, Origin};
 
 /// One section of the configuration file.
@@ -17,6 +17,19 @@ pub struct Section {
     pub settings: &'static [Setting],
 }
 
+/// When a changed value takes hold, and who may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// At once.
+    Now,
+    /// When the program starts the next time.
+    Restart,
+    /// When the program starts the next time; and only where somebody on the device says so, in a file,
+    /// the environment or a flag, since it names files that are read or run.
+    File,
+}
+
 /// One setting, apart from its value.
 #[derive(Debug)]
 pub struct Setting {
@@ -28,6 +41,9 @@ pub struct Setting {
     pub doc: &'static str,
     /// Unit of the value.
     pub unit: Option<&'static str>,
+    /// When a changed value takes hold.
+    pub effect: Effect,
+    pub(super) shape: fn() -> Shape,
     pub(super) allowed: fn() -> String,
     pub(super) text: bool,
     pub(super) secret: bool,
@@ -45,6 +61,21 @@ impl Setting {
         }
     }
 
+    /// The kind of value and its bounds.
+    pub fn shape(&self) -> Shape {
+        (self.shape)()
+    }
+
+    /// Its value as JSON; null when unset, and no secret's own.
+    pub fn json(&self, config: &Config) -> serde_json::Value {
+        (self.write)(config).json
+    }
+
+    /// Whether its value must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.secret
+    }
+
     /// `section.key`.
     pub fn path(&self) -> String {
         format!("{}.{}", self.section, self.key)
@@ -57,7 +88,7 @@ impl Setting {
 }
 
 /// Looks a setting up by its section and key.
-pub(super) fn find(section: &str, key: &str) -> Option<&'static Setting> {
+pub(crate) fn find(section: &str, key: &str) -> Option<&'static Setting> {
     SECTIONS.iter().find(|s| s.name == section)?.settings.iter().find(|s| s.key == key)
 }
 
@@ -92,10 +123,14 @@ pub(super) const fn plain(name: &'static str) -> &'static str {
     }
 }
 
-/// Declares the settings: `key: Type = default, unit "px", within RANGE;` in sections.
+/// Declares the settings: `key: Type = default, unit "px", within RANGE, effect now;` in sections. Without
+/// an effect, a change waits for the next start.
 macro_rules! settings {
     (@within $kind:ty,) => { <$kind as $crate::config::value::Value>::Allowed::default() };
     (@within $kind:ty, $within:expr) => { $within };
+    (@effect) => { $crate::config::declare::Effect::Restart };
+    (@effect now) => { $crate::config::declare::Effect::Now };
+    (@effect file) => { $crate::config::declare::Effect::File };
     (@unit) => { None };
     (@unit $unit:literal) => { Some($unit) };
 
@@ -104,7 +139,8 @@ macro_rules! settings {
         $section:ident: $name:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $key:ident: $kind:ty = $default:expr $(, unit $unit:literal)? $(, within $within:expr)?;
+                $key:ident: $kind:ty = $default:expr
+                    $(, unit $unit:literal)? $(, within $within:expr)? $(, effect $effect:ident)?;
             )+
         }
     )+) => {
@@ -148,6 +184,12 @@ macro_rules! settings {
                         key: $crate::config::declare::plain(stringify!($key)),
                         doc: concat!($($doc, "\n"),+),
                         unit: settings!(@unit $($unit)?),
+                        effect: settings!(@effect $($effect)?),
+                        shape: || {
+                            <$kind as $crate::config::value::Value>::shape(
+                                &settings!(@within $kind, $($within)?)
+                            )
+                        },
                         allowed: || {
                             <$kind as $crate::config::value::Value>::allowed(
                                 &settings!(@within $kind, $($within)?)

@@ -89,9 +89,40 @@ pub enum Problem {
         /// Where.
         origin: Origin,
     },
+    /// The admin page may not change it.
+    #[error(
+        "{key} names files that are read or run: it is taken from a file of the device, the environment \
+             or the command line, not from the admin page ({origin})"
+    )]
+    NotByPage {
+        /// `section.key`.
+        key: String,
+        /// Where.
+        origin: Origin,
+    },
     /// Each value is possible, together they are not.
     #[error("{0}")]
     Contradiction(String),
+}
+
+impl Problem {
+    /// `section.key` of the setting that it is about, or the first of several.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable { .. } | Self::Unusable { .. } | Self::Syntax { .. } => None,
+            Self::Unknown { key, .. } | Self::Value { key, .. } | Self::NotByPage { key, .. } => Some(key),
+            // Said as `section.key = value (origin) is …`.
+            Self::Contradiction(text) => text.split([' ', ':']).next().filter(|word| {
+                word.split_once('.').is_some_and(|(section, key)| super::find(section, key).is_some())
+            }),
+        }
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem], more: false }
+    }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {

@@ -42,6 +42,8 @@ pub struct Layers {
     config: Config,
     problems: Vec<Problem>,
     more: bool,
+    /// The layer being added was made on the admin page.
+    by_page: bool,
 }
 
 impl Layers {
@@ -125,7 +127,7 @@ impl Layers {
         }
     }
 
-    fn report(&mut self, problem: Problem) {
+    pub(super) fn report(&mut self, problem: Problem) {
         if self.problems.len() < MAXIMUM_PROBLEMS {
             self.problems.push(problem);
         } else {
@@ -169,6 +171,18 @@ impl Layers {
                 Vec::new()
             }
         }
+    }
+
+    /// Where the state folder is, as far as is known by now.
+    pub(super) fn state_folder(self) -> PathBuf {
+        self.config.state.folder
+    }
+
+    /// Adds what was set on the admin page, which may not set everything.
+    pub(super) fn apply_page(&mut self, name: &str, text: &str) {
+        self.by_page = true;
+        self.apply_text(name, text);
+        self.by_page = false;
     }
 
     fn apply_text(&mut self, name: &str, text: &str) {
@@ -254,6 +268,9 @@ impl Layers {
     }
 
     fn apply_value(&mut self, setting: &'static Setting, value: &DeValue<'_>, origin: Origin) {
+        if self.by_page && !setting.is_for_the_page() {
+            return self.report(Problem::NotByPage { key: setting.path(), origin });
+        }
         match (setting.read)(&mut self.config, value) {
             Ok(()) => self.config.origins.set(setting, origin),
             Err(_) => self.report(Problem::Value {
@@ -274,7 +291,7 @@ fn too_large(name: &str, bytes: usize) -> Problem {
 }
 
 /// Reads a regular file of bounded size. A FIFO or a device would block or never end.
-fn read_bounded(path: &Path) -> Result<String, Problem> {
+pub(super) fn read_bounded(path: &Path) -> Result<String, Problem> {
     let unreadable = |source| Problem::Unreadable { path: path.to_owned(), source };
     let name = || quoted(&path.to_string_lossy());
     let metadata = std::fs::metadata(path).map_err(unreadable)?;

@@ -46,8 +46,9 @@ pub fn reference() -> String {
          1. the defaults below,\n\
          2. `/etc/limen/limen.toml`, or the file named with `--config`,\n\
          3. its drop-ins, `limen.toml.d/*.toml` beside it, by file name,\n\
-         4. environment variables `LIMEN_SECTION__KEY`, e.g. `LIMEN_CAMERA__SOURCE=/dev/video2`,\n\
-         5. command-line flags.\n\n\
+         4. what was set on the admin page, `settings.toml` in the state folder,\n\
+         5. environment variables `LIMEN_SECTION__KEY`, e.g. `LIMEN_CAMERA__SOURCE=/dev/video2`,\n\
+         6. command-line flags.\n\n\
          Unknown settings are refused. `limen config check` says everything that is wrong, \
          `limen config show` prints what is in force and where it came from, `limen config template` \
          prints a file to start from.\n",

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::camera::SourceSpec;
 use crate::frame::PixelFormat;
+use crate::view::Area;
 
 /// Longest path taken: the limit of Linux.
 const MAXIMUM_PATH_BYTES: usize = 4096;
@@ -25,6 +26,49 @@ pub(super) struct Written {
     pub(super) json: serde_json::Value,
 }
 
+/// What kind of value a setting takes, for whoever shows a field for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Switch,
+    /// One of several words.
+    Choice,
+    /// A text that is never shown.
+    Secret,
+    /// A path in the file system of the device.
+    Path,
+    /// One rectangle: left, top, width, height as fractions of the picture.
+    Area,
+    /// Several of them.
+    List,
+}
+
+/// How a value is narrowed down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shape {
+    /// What kind it is.
+    pub kind: Kind,
+    /// The words of a choice.
+    pub choices: Vec<&'static str>,
+    /// Least and greatest number.
+    pub range: Option<(f64, f64)>,
+    /// Whether it may be unset.
+    pub optional: bool,
+}
+
+impl Shape {
+    fn of(kind: Kind) -> Self {
+        Self { kind, choices: Vec::new(), range: None, optional: false }
+    }
+}
+
 /// A kind of value.
 pub(super) trait Value: Sized {
     /// What narrows the kind down for one setting.
@@ -37,6 +81,7 @@ pub(super) trait Value: Sized {
     fn read(found: &DeValue<'_>, allowed: &Self::Allowed) -> Result<Self, Refused>;
     fn write(&self) -> Written;
     fn allowed(allowed: &Self::Allowed) -> String;
+    fn shape(allowed: &Self::Allowed) -> Shape;
 }
 
 /// Length of a text, in bytes of UTF-8.
@@ -78,6 +123,10 @@ impl Value for String {
             allowed.bytes.end()
         )
     }
+
+    fn shape(_: &Text) -> Shape {
+        Shape::of(Kind::Text)
+    }
 }
 
 impl Value for PathBuf {
@@ -96,6 +145,10 @@ impl Value for PathBuf {
     fn allowed((): &()) -> String {
         "a path".to_owned()
     }
+
+    fn shape((): &()) -> Shape {
+        Shape::of(Kind::Path)
+    }
 }
 
 impl Value for bool {
@@ -111,6 +164,10 @@ impl Value for bool {
 
     fn allowed((): &()) -> String {
         "true or false".to_owned()
+    }
+
+    fn shape((): &()) -> Shape {
+        Shape::of(Kind::Switch)
     }
 }
 
@@ -129,6 +186,11 @@ impl Value for u32 {
 
     fn allowed(allowed: &Self::Allowed) -> String {
         format!("a whole number from {} to {}", allowed.start(), allowed.end())
+    }
+
+    fn shape(allowed: &Self::Allowed) -> Shape {
+        let range = Some((f64::from(*allowed.start()), f64::from(*allowed.end())));
+        Shape { range, ..Shape::of(Kind::Integer) }
     }
 }
 
@@ -157,6 +219,13 @@ impl Value for f32 {
     fn allowed(allowed: &Self::Allowed) -> String {
         format!("a number from {} to {}", allowed.start(), allowed.end())
     }
+
+    fn shape(allowed: &Self::Allowed) -> Shape {
+        // As it was declared: 0.1 and not the nearest f32 to it.
+        let plain = |value: &Self| format!("{value:?}").parse().ok();
+        let range = plain(allowed.start()).zip(plain(allowed.end()));
+        Shape { range, ..Shape::of(Kind::Number) }
+    }
 }
 
 /// Unset is written `""`, so that a later layer can take back what an earlier one set.
@@ -177,6 +246,10 @@ impl<V: Value> Value for Option<V> {
     fn allowed(allowed: &Self::Allowed) -> String {
         format!("\"\" or {}", V::allowed(allowed))
     }
+
+    fn shape(allowed: &Self::Allowed) -> Shape {
+        Shape { optional: true, ..V::shape(allowed) }
+    }
 }
 
 impl Value for SourceSpec {
@@ -193,6 +266,10 @@ impl Value for SourceSpec {
 
     fn allowed((): &()) -> String {
         "\"auto\", \"scene\", \"replay:PATH\" or a device below /dev".to_owned()
+    }
+
+    fn shape((): &()) -> Shape {
+        Shape::of(Kind::Text)
     }
 }
 
@@ -224,7 +301,9 @@ macro_rules! choice {
             const TEXT: bool = true;
 
             fn read(found: &DeValue<'_>, (): &()) -> Result<Self, Refused> {
-                let found = found.as_str().ok_or(Refused)?;
+                // A choice that looks like a number may be written as one.
+                let found = found.as_str().or_else(|| found.as_integer().map(|digits| digits.as_str()));
+                let found = found.ok_or(Refused)?;
                 Self::ALL.iter().find(|(name, _)| *name == found).map(|(_, choice)| *choice).ok_or(Refused)
             }
 
@@ -235,6 +314,11 @@ macro_rules! choice {
             fn allowed((): &()) -> String {
                 let quoted: Vec<_> = Self::ALL.iter().map(|(name, _)| format!("\"{name}\"")).collect();
                 format!("one of {}", quoted.join(", "))
+            }
+
+            fn shape((): &()) -> Shape {
+                let choices = Self::ALL.iter().map(|(name, _)| *name).collect();
+                Shape { choices, ..Shape::of(Kind::Choice) }
             }
         }
     };
@@ -265,6 +349,26 @@ impl CameraFormat {
             Self::Nv12 => Some(PixelFormat::Nv12),
             Self::Grey => Some(PixelFormat::Grey),
         }
+    }
+}
+
+choice!(
+    /// By how much the picture is turned, clockwise.
+    Rotation {
+        /// As the camera gives it.
+        None = "0",
+        /// The camera hangs on its left side.
+        Quarter = "90",
+        /// Upside down.
+        Half = "180",
+        /// The camera hangs on its right side.
+        ThreeQuarters = "270",
+    }
+);
+#[expect(clippy::derivable_impls, reason = "the macro that declares choices knows no default")]
+impl Default for Rotation {
+    fn default() -> Self {
+        Self::None
     }
 }
 
@@ -305,9 +409,72 @@ choice!(
     }
 );
 
+/// Most rectangles in a list.
+const MAXIMUM_AREAS: usize = 16;
+
+fn area(found: &DeValue<'_>) -> Result<Area, Refused> {
+    let numbers = found.as_array().ok_or(Refused)?;
+    let mut fractions = [0.0; 4];
+    if numbers.len() != fractions.len() {
+        return Err(Refused);
+    }
+    for (fraction, number) in fractions.iter_mut().zip(numbers) {
+        *fraction = f32::read(number.get_ref(), &(0.0..=1.0))?;
+    }
+    Area::new(fractions).ok_or(Refused)
+}
+
+impl Value for Area {
+    type Allowed = ();
+
+    fn read(found: &DeValue<'_>, (): &()) -> Result<Self, Refused> {
+        area(found)
+    }
+
+    fn write(&self) -> Written {
+        let numbers = self.fractions().map(|fraction| fraction.write());
+        let toml = format!("[{}]", numbers.each_ref().map(|number| number.toml.as_str()).join(", "));
+        Written { toml, json: numbers.map(|number| number.json).to_vec().into() }
+    }
+
+    fn allowed((): &()) -> String {
+        "[left, top, width, height] as fractions of the picture, inside it".to_owned()
+    }
+
+    fn shape((): &()) -> Shape {
+        Shape::of(Kind::Area)
+    }
+}
+
+impl Value for Vec<Area> {
+    type Allowed = ();
+
+    fn read(found: &DeValue<'_>, (): &()) -> Result<Self, Refused> {
+        let areas = found.as_array().ok_or(Refused)?;
+        if areas.len() > MAXIMUM_AREAS {
+            return Err(Refused);
+        }
+        areas.iter().map(|found| area(found.get_ref())).collect()
+    }
+
+    fn write(&self) -> Written {
+        let areas: Vec<_> = self.iter().map(Area::write).collect();
+        let toml = areas.iter().map(|area| area.toml.as_str()).collect::<Vec<_>>().join(", ");
+        Written { toml: format!("[{toml}]"), json: areas.into_iter().map(|area| area.json).collect() }
+    }
+
+    fn allowed((): &()) -> String {
+        format!("a list of at most {MAXIMUM_AREAS} times {}", Area::allowed(&()))
+    }
+
+    fn shape((): &()) -> Shape {
+        Shape::of(Kind::List)
+    }
+}
+
 /// A text that is never shown: not by `Debug`, not by `limen config show`, not in an error; wiped
-/// when dropped. No setting is one yet; passwords of later parts must be.
-#[derive(Clone, PartialEq)]
+/// when dropped.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -338,6 +505,10 @@ impl Value for Secret {
 
     fn allowed(allowed: &Text) -> String {
         String::allowed(allowed)
+    }
+
+    fn shape(_: &Text) -> Shape {
+        Shape::of(Kind::Secret)
     }
 }
 
@@ -386,6 +557,28 @@ mod tests {
     fn texts_with_control_characters_are_refused() {
         assert_eq!(read::<String>("\"a\\nb\"", Text { bytes: 1..=64 }), None);
         assert_eq!(read::<PathBuf>("\"a\\u0000b\"", ()), None);
+    }
+
+    #[test]
+    fn areas_are_read_as_four_fractions_and_written_back() {
+        let areas: Vec<Area> = read("[[0, 0, 0.5, 1], [0.25, 0.1, 0.1, 0.2]]", ()).unwrap();
+        assert_eq!(areas.write().toml, "[[0.0, 0.0, 0.5, 1.0], [0.25, 0.1, 0.1, 0.2]]");
+        assert_eq!(areas.write().json[1][1].to_string(), "0.1");
+        assert_eq!(read::<Option<Area>>("\"\"", ()), Some(None));
+        for refused in
+            ["[0, 0, 1]", "[0, 0, 1, 1, 1]", "[0, 0, 2, 1]", "[0.5, 0, 0.6, 1]", "[0, 0, nan, 1]", "7"]
+        {
+            assert_eq!(read::<Area>(refused, ()), None, "{refused}");
+        }
+        let many = format!("[{}]", "[0, 0, 1, 1],".repeat(MAXIMUM_AREAS + 1));
+        assert_eq!(read::<Vec<Area>>(&many, ()), None);
+    }
+
+    #[test]
+    fn choice_that_looks_like_a_number_may_be_written_as_one() {
+        assert_eq!(read::<Rotation>("90", ()), Some(Rotation::Quarter));
+        assert_eq!(read::<Rotation>("\"270\"", ()), Some(Rotation::ThreeQuarters));
+        assert_eq!(read::<Rotation>("45", ()), None);
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
+use super::gallery::GalleryRequest;
+use super::query::{EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{EventId, Outbox, RecordedEvent};
+use super::store::Retention;
+use crate::clock::UnixMillis;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, SnapshotReport};
 use crate::metrics::Metrics;
@@ -56,8 +60,42 @@ pub enum Request {
     ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
     /// Tell when everything before this is done, and whether all of it is on the disk.
     Settle(std::sync::mpsc::Sender<bool>),
+    /// Something about subjects.
+    Gallery(GalleryRequest),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
+    /// Something about the events of the past, or how they are kept.
+    Events(EventRequest),
+}
+
+/// What the thread is asked about events.
+#[derive(Debug)]
+pub enum EventRequest {
+    /// Part of a list.
+    List {
+        /// Which events.
+        filter: EventFilter,
+        /// Where to go on.
+        after: Option<EventCursor>,
+        /// At most this many.
+        limit: usize,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<EventPage, StoreRefusal>>,
+    },
+    /// One event, as a page of one or none.
+    One(EventId, oneshot::Sender<Result<EventPage, StoreRefusal>>),
+    /// What happened in the hours from the first on and before the second.
+    Summary(UnixMillis, UnixMillis, oneshot::Sender<Result<EventSummary, StoreRefusal>>),
+    /// Keep events otherwise from now on: for how long, how long they are fresh, and whether they are
+    /// queued for a broker.
+    Keep {
+        /// What is kept.
+        retention: Retention,
+        /// How long events are fresh.
+        lifetime: Duration,
+        /// Whether there is a broker.
+        queueing: bool,
+    },
 }
 
 /// Reaches the thread `store`. Cheap to clone.
@@ -67,6 +105,7 @@ pub struct StoreHandle {
     pub(super) outbox: watch::Receiver<Outbox>,
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
+    pub(super) news: broadcast::Sender<Arc<RecordedEvent>>,
     pub(super) gallery: Arc<Gallery>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -114,6 +153,36 @@ impl StoreHandle {
         self.ask(|reply| Request::Crop(event, reply)).await
     }
 
+    /// Events that a filter lets through, newest first, at most `limit`, after a place if one is given.
+    pub async fn list_events(
+        &self,
+        filter: EventFilter,
+        after: Option<EventCursor>,
+        limit: usize,
+    ) -> Result<EventPage, StoreRefusal> {
+        self.ask(|reply| Request::Events(EventRequest::List { filter, after, limit, reply })).await
+    }
+
+    /// One event, as a page of one or none.
+    pub async fn event(&self, id: EventId) -> Result<EventPage, StoreRefusal> {
+        self.ask(|reply| Request::Events(EventRequest::One(id, reply))).await
+    }
+
+    /// What happened in the hours that begin from `from` on and before `to`.
+    pub async fn summary(&self, from: UnixMillis, to: UnixMillis) -> Result<EventSummary, StoreRefusal> {
+        self.ask(|reply| Request::Events(EventRequest::Summary(from, to, reply))).await
+    }
+
+    /// Keeps events otherwise from now on. `Busy`: say it again.
+    pub fn keep(&self, retention: Retention, lifetime: Duration, queueing: bool) -> Result<(), StoreRefusal> {
+        self.send(Request::Events(EventRequest::Keep { retention, lifetime, queueing }))
+    }
+
+    /// Every event from now on, as it is taken in.
+    pub fn news(&self) -> broadcast::Receiver<Arc<RecordedEvent>> {
+        self.news.subscribe()
+    }
+
     /// What waits for the broker; changes with every event and acknowledgement.
     pub fn outbox(&self) -> watch::Receiver<Outbox> {
         self.outbox.clone()
@@ -134,7 +203,7 @@ impl StoreHandle {
         &self.gallery
     }
 
-    fn send(&self, request: Request) -> Result<(), StoreRefusal> {
+    pub(super) fn send(&self, request: Request) -> Result<(), StoreRefusal> {
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => StoreRefusal::Busy,
             TrySendError::Disconnected(_) => StoreRefusal::Ended,
@@ -143,16 +212,16 @@ impl StoreHandle {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T, E: From<StoreRefusal>>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreRefusal>>) -> Request,
-    ) -> Result<T, StoreRefusal> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> Result<T, E> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply))?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(StoreRefusal::Ended),
-            Err(_) => Err(StoreRefusal::Busy),
+            Ok(Err(_)) => Err(StoreRefusal::Ended.into()),
+            Err(_) => Err(StoreRefusal::Busy.into()),
         }
     }
 }

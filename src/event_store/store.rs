@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use thiserror::Error;
+use tokio::sync::broadcast;
 
+use super::query::{self, EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 use super::rows::{self, Entry, SELECT_EVENT, acknowledge, insert, write};
 use crate::clock::{Clock, UnixMillis};
@@ -28,11 +30,13 @@ const SCHEMA: Schema = Schema {
     // "limE"
     application_id: 0x6c69_6d45,
     script: include_str!("schema.sql"),
-    steps: &[],
+    steps: &[include_str!("schema-2.sql")],
 };
 
 /// Events that wait in memory while they cannot be written; the oldest of more are lost.
 const UNWRITTEN: usize = 1_000;
+/// Events that a listener may lag behind.
+const NEWS: usize = 64;
 /// Events erased in one go, so that retention never keeps a new one waiting for long.
 const ERASED_AT_ONCE: u32 = 500;
 
@@ -87,6 +91,8 @@ pub struct EventStore {
     outbox: Outbox,
     /// Whether anybody is to be told.
     queueing: bool,
+    /// Every event as it is taken in, for whoever listens.
+    news: broadcast::Sender<Arc<RecordedEvent>>,
 }
 
 impl std::fmt::Debug for EventStore {
@@ -125,6 +131,7 @@ impl EventStore {
             acknowledged: BTreeMap::new(),
             outbox: Outbox { newest, waiting, ..Outbox::default() },
             queueing: true,
+            news: broadcast::Sender::new(NEWS),
         })
     }
 
@@ -133,6 +140,21 @@ impl EventStore {
     pub fn without_broker(mut self) -> Self {
         self.queueing = false;
         self
+    }
+
+    /// Queues events from now on, or no longer.
+    pub fn set_queueing(&mut self, queueing: bool) {
+        self.queueing = queueing;
+    }
+
+    /// Events are fresh for this long after their capture, from the next one on.
+    pub fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = lifetime;
+    }
+
+    /// Tells every event as it is taken in.
+    pub(super) fn news(&self) -> broadcast::Sender<Arc<RecordedEvent>> {
+        self.news.clone()
     }
 
     /// What waits for the broker.
@@ -243,6 +265,10 @@ impl EventStore {
         self.next += 1;
         self.outbox.newest = entry.event.sequence;
         self.outbox.waiting += u64::from(self.queueing);
+        if self.news.receiver_count() > 0 {
+            // Whoever listened may just have left.
+            let _ = self.news.send(Arc::new(entry.event.clone()));
+        }
         self.unwritten.push_back(entry);
         while self.unwritten.len() > UNWRITTEN {
             if let Some(lost) = self.unwritten.pop_front() {
@@ -333,6 +359,27 @@ impl EventStore {
             let before = before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
             query.query_map(params![before, limit], |row| rows::read(row, &self.boot))?.collect()
         })
+    }
+
+    /// The events that a filter lets through, newest first, at most `limit`, after a place if one is
+    /// given. Those that wait in memory for the disk are not among them.
+    pub fn list(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventCursor>,
+        limit: usize,
+    ) -> Result<EventPage, EventStoreError> {
+        self.read("list the events", |db| query::list(db, &self.boot, filter, after, limit))
+    }
+
+    /// One event.
+    pub fn event(&self, id: EventId) -> Result<Option<RecordedEvent>, EventStoreError> {
+        self.read("look up an event", |db| query::one(db, &self.boot, id))
+    }
+
+    /// What happened in the hours that begin from `from` on and before `to`.
+    pub fn summary(&self, from: UnixMillis, to: UnixMillis) -> Result<EventSummary, EventStoreError> {
+        self.read("sum up the events", |db| query::summary(db, from, to))
     }
 
     /// The picture of an event's face, JPEG, if one is kept.

@@ -3,6 +3,8 @@
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.
 
+mod gallery;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +14,12 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use super::handle::{REQUESTS, Request, StoreHandle, StoreRefusal};
+use super::handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
+use super::query::EventPage;
 use super::store::{Erased, EventStore, EventStoreError, Retention};
 use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
@@ -43,6 +47,8 @@ pub struct StoreParts {
     pub gallery: Arc<Gallery>,
     /// The space its templates are of.
     pub space: EmbeddingSpaceId,
+    /// What holds for enrolments.
+    pub rules: EnrolmentRules,
     /// What is kept, and for how long.
     pub retention: Retention,
     /// Where the state of the storage is told.
@@ -91,6 +97,7 @@ impl StoreThread {
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
             gallery: Arc::clone(&parts.gallery),
+            news: parts.events.news(),
             metrics: Arc::clone(&parts.metrics),
         };
         parts.status.working(Part::Storage);
@@ -220,10 +227,54 @@ impl StoreThread {
             Request::Settle(reply) => {
                 let _ = reply.send(!events.has_unwritten());
             }
+            Request::Gallery(request) => self.serve_gallery(request),
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }
+            Request::Events(request) => self.serve_events(request),
         }
+    }
+
+    fn serve_events(&mut self, request: EventRequest) {
+        let events = &mut self.parts.events;
+        match request {
+            EventRequest::List { filter, after, limit, reply } => {
+                let page = events.list(&filter, after, limit).map_err(|error| refusal(&error));
+                let _ = reply.send(page.map(|page| self.named(page)));
+            }
+            EventRequest::One(id, reply) => {
+                let event = events.event(id).map_err(|error| refusal(&error));
+                let page = |event: Option<_>| EventPage {
+                    events: event.into_iter().collect(),
+                    ..EventPage::default()
+                };
+                let _ = reply.send(event.map(page).map(|page| self.named(page)));
+            }
+            EventRequest::Summary(from, to, reply) => {
+                let _ = reply.send(events.summary(from, to).map_err(|error| refusal(&error)));
+            }
+            EventRequest::Keep { retention, lifetime, queueing } => {
+                self.parts.retention = retention;
+                events.set_lifetime(lifetime);
+                events.set_queueing(queueing);
+                // What must no longer be kept goes now.
+                self.retained = None;
+            }
+        }
+    }
+
+    /// With the names of those who are still enrolled. They are looked up on the disk, for whoever has
+    /// expired is no longer in the gallery in memory.
+    fn named(&self, mut page: EventPage) -> EventPage {
+        let subjects: BTreeSet<_> = page.events.iter().filter_map(|event| event.subject).collect();
+        for subject in subjects {
+            match self.parts.gallery_store.subject(subject) {
+                Ok(Some(found)) => drop(page.names.insert(subject, found.name)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the name of an event's subject could not be read"),
+            }
+        }
+        page
     }
 
     /// What is due from time to time, and what failed and is tried again.
@@ -286,11 +337,10 @@ impl StoreThread {
     /// Whoever is no longer enrolled must not stay in the events. Those that merely expired do.
     fn forget_erased(&mut self) {
         self.forget_due = true;
-        let subjects = match self.parts.gallery_store.subjects() {
+        self.enrolled = match self.parts.gallery_store.subject_ids() {
             Ok(subjects) => subjects,
             Err(error) => return self.fails(ERASING, format!("who was erased cannot be told: {error}")),
         };
-        self.enrolled = subjects.iter().map(|subject| subject.id).collect();
         match self.parts.events.forget_all_but(&self.enrolled) {
             Ok(events) => {
                 self.forget_due = false;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::discovery::Announced;
 use super::failure::LinkFailure;
 use super::inflight::{InFlight, Token};
-use super::link::{Client, Link, LinkEvent, LinkOptions, Message, Received, report};
+use super::link::{Client, Link, LinkEvent, LinkOptions, Login, Message, Received, report};
 use super::memory::{Memory, Told};
 use super::orders::{Answer, Orders};
 use super::outgoing::Outgoing;
@@ -213,8 +213,14 @@ pub(super) async fn options(settings: &MqttSettings, topics: &Topics) -> Result<
     let settings = settings.clone();
     let will_topic = topics.availability();
     let read = tokio::task::spawn_blocking(move || {
-        let login = secrets::login(settings.credentials_file.as_deref(), credentials_directory().as_deref())
-            .map_err(|error| LinkFailure::new(error.to_string()))?;
+        let login = match settings.login {
+            Some((user, password)) => {
+                let password = password.as_ref().map_or("", |password| password.reveal());
+                Some(Login { user: user.into(), password: password.to_owned().into() })
+            }
+            None => secrets::login(settings.credentials_file.as_deref(), credentials_directory().as_deref())
+                .map_err(|error| LinkFailure::new(error.to_string()))?,
+        };
         let tls = settings.tls.as_ref().map(tls::client_config).transpose();
         Ok(LinkOptions {
             host: settings.host,

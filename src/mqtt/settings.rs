@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Config, MqttProtocol};
+use crate::config::{Config, MqttProtocol, Secret};
 
 /// Longest identifier.
 const ID_BYTES: usize = 64;
@@ -93,6 +93,8 @@ pub struct MqttSettings {
     pub client_id: String,
     /// First part of every topic.
     pub prefix: String,
+    /// User name and password, where the configuration says them itself.
+    pub login: Option<(String, Option<Secret>)>,
     /// File with user name and password.
     pub credentials_file: Option<PathBuf>,
     /// Encryption.
@@ -124,6 +126,7 @@ impl MqttSettings {
             protocol: mqtt.protocol,
             client_id: mqtt.client_id.clone().unwrap_or_else(|| format!("limen-{}", device.id)),
             prefix: mqtt.prefix.clone(),
+            login: mqtt.user_name.clone().map(|user| (user, mqtt.password.clone())),
             credentials_file: mqtt.credentials_file.clone(),
             tls: mqtt.tls.then(|| TlsFiles { authorities: mqtt.ca_file.clone(), client }),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s.into()),

@@ -1,0 +1,117 @@
+//! What every WebSocket of the device keeps to: small messages in, nobody is waited for without end, and
+//! a connection nobody listens to any more is closed.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use serde_json::json;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use super::problem::Problem;
+
+/// The longest message that is taken: a word.
+const LONGEST_IN: usize = 256;
+/// A message that is not taken in by then ends the connection. A frame over a poor radio link takes less.
+const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two questions whether the other side still listens.
+const PING: Duration = Duration::from_secs(15);
+/// Without a word for this long, it does not.
+const SILENCE: Duration = Duration::from_secs(45);
+/// Messages of the other side in a second that are still polite: it says one word for each frame.
+const CHATTER: u32 = 200;
+
+/// Takes a connection over, if there is still a place, and runs `work` on it.
+pub(super) fn open<F>(
+    upgrade: WebSocketUpgrade,
+    places: &std::sync::Arc<Semaphore>,
+    work: impl FnOnce(Peer) -> F + Send + 'static,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let place = std::sync::Arc::clone(places)
+        .try_acquire_owned()
+        .map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
+    let upgrade = upgrade.max_message_size(LONGEST_IN).max_frame_size(LONGEST_IN);
+    Ok(upgrade.on_upgrade(move |socket| work(Peer::new(socket, place))))
+}
+
+/// The other side of a WebSocket.
+pub(super) struct Peer {
+    socket: WebSocket,
+    heard: Instant,
+    pinged: Instant,
+    /// Since when messages are counted, and how many came.
+    counted: (Instant, u32),
+    _place: OwnedSemaphorePermit,
+}
+
+/// The connection is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gone;
+
+impl Peer {
+    fn new(socket: WebSocket, place: OwnedSemaphorePermit) -> Self {
+        let now = Instant::now();
+        Self { socket, heard: now, pinged: now, counted: (now, 0), _place: place }
+    }
+
+    /// Sends one message.
+    pub(super) async fn send(&mut self, message: Message) -> Result<(), Gone> {
+        match timeout(SEND_PATIENCE, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Gone),
+        }
+    }
+
+    /// Sends a text.
+    pub(super) async fn say(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), Gone> {
+        self.send(Message::Text(text.into())).await
+    }
+
+    /// Tells what is in the way, in the form of every error.
+    pub(super) async fn say_problem(&mut self, code: &str, message: &str) -> Result<(), Gone> {
+        self.say(json!({ "error": { "code": code, "message": message } }).to_string()).await
+    }
+
+    /// Waits for the next text, and meanwhile finds out whether anybody is there. May be cancelled and
+    /// called again.
+    pub(super) async fn next(&mut self) -> Result<Utf8Bytes, Gone> {
+        loop {
+            let due = self.pinged + PING;
+            tokio::select! {
+                message = self.socket.recv() => {
+                    self.heard = Instant::now();
+                    if self.heard - self.counted.0 > Duration::from_secs(1) {
+                        self.counted = (self.heard, 0);
+                    }
+                    self.counted.1 += 1;
+                    if self.counted.1 > CHATTER {
+                        return Err(Gone);
+                    }
+                    match message {
+                        Some(Ok(Message::Text(text))) => return Ok(text),
+                        // Pongs count as signs of life; pings are answered by the library.
+                        Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                        Some(Ok(Message::Binary(_) | Message::Close(_)) | Err(_)) | None => return Err(Gone),
+                    }
+                }
+                () = tokio::time::sleep_until(due) => {
+                    self.pinged = Instant::now();
+                    if self.pinged - self.heard > SILENCE {
+                        return Err(Gone);
+                    }
+                    self.send(Message::Ping(axum::body::Bytes::new())).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes leave.
+    pub(super) async fn close(mut self) {
+        // Whoever is gone already needs no word.
+        let _ = timeout(Duration::from_secs(1), self.socket.send(Message::Close(None))).await;
+    }
+}
