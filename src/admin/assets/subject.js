@@ -54,7 +54,7 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     const name = h('input', { value: subject.name, required: true, maxlength: 200, autocomplete: 'off', spellcheck: 'false' });
     const notes = h('textarea', { value: subject.notes ?? '', maxlength: 2000, rows: 3 });
     const until = h('input', { type: 'date', value: subject.expires_at ? format.dayKey(subject.expires_at) : '' });
-    const announced = check('Tell the name in events and MQTT', { checked: subject.announced });
+    const announced = check('A sensor of its own in Home Assistant', { checked: subject.announced });
     const mine = new Set(subject.groups.map(group => group.id));
     const chips = h('div.chips', null, groups.length ? groups.map(group => h('label.chip', null, h('input.sr', { type: 'checkbox', value: group.id, checked: mine.has(group.id) }), group.name)) : h('span.hint', null, 'None made yet.'));
     return [h('h2', null, 'About'), form(async () => {
@@ -86,7 +86,7 @@ function reader(subject) {
   return [h('h2', null, 'About'), h('dl.pairs', null, row('Notes', subject.notes || '–'), row('Groups', subject.groups.map(group => group.name).join(', ') || '–'), row('Recognised until', subject.expires_at ? format.shortDay(subject.expires_at) : 'for good'), row('Last change', format.moment(subject.updated_at)))];
 }
 
-const origins = { upload: 'Uploaded', camera: 'Device camera', browser: 'Browser camera', import: 'Imported', sighting: 'Sighting', folder: 'From a folder', file: 'From a file' };
+const origins = { file: 'Picture', camera: 'Device camera', sighting: 'Unknown face' };
 
 function sampleTile(subject, sample, judged, reload) {
   const what = origins[sample.origin] ?? sentence(sample.origin ?? '').replace(/\.$/, '');
