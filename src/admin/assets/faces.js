@@ -24,7 +24,8 @@ export function show({ signal, query }) {
     put(holder, tiles);
     endless(tiles, async cursor => {
       const told = await get(`/api/subjects${asked({ after: cursor, limit: 48, search, group })}`, { signal: mine.signal });
-      total.textContent = told.total == null ? '' : format.count(told.total, 'person', 'people');
+      // Counted with the first part only.
+      if (cursor === undefined) total.textContent = format.count(told.total, 'person', 'people');
       return { items: told.subjects, next: told.next };
     }, tile, { signal: mine.signal, none: () => h('div.card', null, search || group
       ? empty('search', 'Nobody found', 'Another spelling, or another group?')
