@@ -17,8 +17,10 @@ pub(crate) mod faces;
 mod guide;
 pub(crate) mod live;
 pub(crate) mod operation;
+pub(crate) mod overview;
 mod pictures;
 pub(crate) mod problem;
+pub(crate) mod settings;
 pub(crate) mod site;
 mod socket;
 mod subjects;
@@ -45,6 +47,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(guide::operations());
     all.extend(live::operations());
     all.extend(events::operations());
+    all.extend(settings::operations());
+    all.extend(overview::operations());
     all
 }
 

@@ -267,9 +267,9 @@ settings! {
         /// clear: only behind a proxy on the same machine or network that adds TLS.
         plain: bool = false;
         /// Certificate and chain (PEM) to show instead of the one this device makes for itself.
-        certificate_file: Option<PathBuf> = None;
+        certificate_file: Option<PathBuf> = None, effect file;
         /// Its private key (PEM).
-        key_file: Option<PathBuf> = None;
+        key_file: Option<PathBuf> = None, effect file;
         /// Signed-in browsers are signed out after this long without a request.
         session_idle_minutes: u32 = 60, unit "minutes", within 1..=10_080;
         /// Signed-in browsers are signed out at the latest after this long.

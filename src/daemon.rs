@@ -13,9 +13,11 @@
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
 //! on the database. Shutdown goes down the pipeline: capture, recogniser, network, examiners, store.
 
+mod broker;
 mod commands;
 mod network;
 mod recognition;
+mod switchboard;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -23,15 +25,20 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
+use switchboard::Switchboard;
 
+use crate::admin::faces::Faces;
+use crate::admin::overview::ModelsView;
+use crate::admin::settings::{Apply, SettingsDesk};
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
-use crate::camera::{CameraSettings, StreamDescription};
+use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config, LogLevel};
 use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
@@ -101,12 +108,19 @@ pub struct Summary {
     /// Nobody reads what is reported; the thread that reports waits for that and was left behind.
     #[serde(skip)]
     pub unread: bool,
+    /// The admin page asked for a new start.
+    #[serde(skip)]
+    pub restart: bool,
 }
 
 /// What the daemon is made of.
 pub struct Parts {
     /// The settings.
     pub config: Config,
+    /// Where they come from, for reading them again.
+    pub sources: config::Sources,
+    /// Sets the least urgent messages that are written.
+    pub log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     /// The verified models; dropped once the networks are compiled.
     pub models: ModelSet,
     /// The compiled networks.
@@ -129,6 +143,11 @@ pub fn camera_settings(config: &Config) -> CameraSettings {
         size: FrameSize { width: camera.width, height: camera.height },
         rate_hz: camera.rate_hz,
         format: camera.format.wanted(),
+        controls: Controls {
+            exposure_us: Wish::of(camera.exposure_us),
+            gain: Wish::of(camera.gain),
+            backlight_compensation: Wish::of(camera.backlight_compensation),
+        },
         looping: camera.r#loop,
         realtime: true,
     }
@@ -147,13 +166,25 @@ fn retention(config: &Config) -> Retention {
 /// `report` is called on a thread of its own.
 pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 'static) -> Result<Summary> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Parts { config, models, perception, state, key, gallery_store, looks } = parts;
+    let Parts {
+        config,
+        sources: settings_sources,
+        log_level,
+        models,
+        perception,
+        state,
+        key,
+        gallery_store,
+        looks,
+    } = parts;
     let status = Status::new(Arc::clone(&clock));
     let (metrics, mqtt_stats, live) =
         (Arc::new(Metrics::new()), Arc::<MqttStats>::default(), LiveChannel::new());
     let mut supervisor = Supervisor::new(Arc::clone(&clock));
     let space = perception.embedding_space().clone();
-    let thresholds = config.thresholds(&models.manifest.embedder.thresholds)?;
+    let model_thresholds = models.manifest.embedder.thresholds;
+    let thresholds = config.thresholds(&model_thresholds)?;
+    let models_view = ModelsView::from(&models.manifest);
     // The files' bytes that the networks need are held by them.
     drop(models);
 
@@ -192,8 +223,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     let frames = Arc::clone(capture.shared());
     let (reports, inbox) = sync_channel(REPORTS);
     let stats = Arc::new(Mutex::new(RecogniserStats::default()));
-    let settings = RecogniserSettings::new(&config, &thresholds);
-    let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), settings, Arc::clone(&clock));
+    let (recogniser_settings, settings) = watch::channel(RecogniserSettings::new(&config, &thresholds));
+    let first = settings.borrow().clone();
+    let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), first, Arc::clone(&clock));
     recogniser.report_to(live.clone(), Arc::clone(&metrics));
     let recogniser = RecogniserThread {
         recogniser,
@@ -203,6 +235,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         looks: looks.clone(),
         status: status.clone(),
         stats: Arc::clone(&stats),
+        settings,
         rubbish: false,
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
@@ -214,6 +247,29 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
         examiner_names.push(name);
     }
+    let faces = Arc::new(Faces::new(examiner.clone(), &config, thresholds, Arc::clone(&clock)));
+
+    // What the admin page changes.
+    let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
+    let switchboard = Switchboard {
+        model: model_thresholds,
+        recogniser: recogniser_settings,
+        capture: capture.control(),
+        store: store.clone(),
+        faces: Arc::clone(&faces),
+        network: network_config,
+        log_level,
+    };
+    let restart = Arc::<AtomicBool>::default();
+    let apply: Apply = Box::new(move |config| switchboard.apply(config));
+    let desk = SettingsDesk::new(
+        settings_sources,
+        state.clone(),
+        &config,
+        model_thresholds,
+        apply,
+        Arc::clone(&restart),
+    );
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -234,10 +290,12 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
-        examiner: examiner.clone(),
-        thresholds,
+        faces,
         status: status.clone(),
         clock: Arc::clone(&clock),
+        config: config_in_force,
+        settings: Arc::new(desk),
+        models: models_view,
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
@@ -257,8 +315,13 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         machine_at: None,
     };
     let watched = Watched { capture: &capture, status: &status, stats: &stats, clock: clock.as_ref() };
-    let result = supervise(stop, &mut supervisor, &watched, &mut round);
-    round.watchdog.stopping();
+    let result = supervise(&[stop, &restart], &mut supervisor, &watched, &mut round);
+    let restart = restart.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
+    if restart {
+        round.watchdog.reloading(clock.monotonic());
+    } else {
+        round.watchdog.stopping();
+    }
 
     // Down the pipeline: no new frames, the recogniser ends its visits, what happened goes to the
     // broker, and what could not stays in the outbox.
@@ -292,7 +355,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     result.and(recognised).and(published).and(stored)?;
     let recogniser = stats.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-    Ok(Summary { capture: last_capture, recogniser, unread: !printer.is_finished() })
+    Ok(Summary { capture: last_capture, recogniser, unread: !printer.is_finished(), restart })
 }
 
 /// The thread `reports`. Ends when told that nothing more comes: a recogniser that is stuck never
@@ -330,14 +393,14 @@ struct Watched<'a> {
 
 /// Watches everything until told to stop, or until something ends or stands still that should not.
 fn supervise(
-    stop: &AtomicBool,
+    stop: &[&AtomicBool],
     supervisor: &mut Supervisor,
     watched: &Watched<'_>,
     round: &mut Round,
 ) -> Result<()> {
     let Watched { capture, status, stats, clock } = *watched;
     let frames = capture.shared();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.iter().any(|stop| stop.load(Ordering::Relaxed)) {
         if let Some(ended) = supervisor.ended_within(TICK) {
             // The recogniser ends with the recording; nobody else ends in order before shutdown.
             return match ended.result {
@@ -388,7 +451,11 @@ impl Round {
         }
         match &stats.state {
             CaptureState::Streaming(stream) => {
-                status.working(Part::Camera);
+                if stream.notes.is_empty() {
+                    status.working(Part::Camera);
+                } else {
+                    status.degraded(Part::Camera, stream.notes.join("; "));
+                }
                 self.tell(Report::Streaming(stream.clone()));
             }
             CaptureState::Lost { error } => {

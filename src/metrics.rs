@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
-use crate::camera::capture::CaptureShared;
+use crate::camera::StreamDescription;
+use crate::camera::capture::{CaptureShared, CaptureState};
 use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::event_store::Outbox;
 use crate::gallery::Gallery;
@@ -229,6 +230,14 @@ impl Dashboard {
         let frame_rate = Mutex::new(FrameRate { since: started, delivered, per_second: None });
         let machine = Mutex::new(MachineHealth::read());
         Self { metrics, sources, started, started_at, frame_rate, machine }
+    }
+
+    /// What the camera streams; `None` while there is no stream.
+    pub fn stream(&self) -> Option<StreamDescription> {
+        match self.sources.capture.stats().state {
+            CaptureState::Streaming(stream) => Some(stream),
+            _ => None,
+        }
     }
 
     /// Reads the machine's own figures anew, for a thread that may wait for a slow sensor.

@@ -346,6 +346,26 @@ impl StateFolder {
         }
     }
 
+    /// Writes a file of mode 0600 whole or not at all; on the disk when this returns.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+        let new = format!("{name}.new");
+        let path = self.path.join(&new);
+        // Left behind by a crash.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(VaultError::Io { what: "remove", path, source: error });
+            }
+            _ => {}
+        }
+        let mut file = self.create_file(&new)?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|source| VaultError::Io {
+            what: "write",
+            path,
+            source,
+        })?;
+        self.rename(&new, name)
+    }
+
     /// Gives a file its final name; on the disk when this returns.
     pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), VaultError> {
         let folder = self.open()?;

@@ -41,6 +41,13 @@ impl Watchdog {
         }
     }
 
+    /// The program ends in order and becomes itself again, under the same number: to systemd that is a
+    /// service which reads its settings anew, and says so when it is ready.
+    pub fn reloading(&mut self, now: Monotonic) {
+        let at = i128::try_from(now.since(Monotonic::default()).as_micros()).unwrap_or(0);
+        send(&[NotifyState::Reloading, NotifyState::MonotonicUsec(at)]);
+    }
+
     /// The line that `systemctl status` shows.
     pub fn status(&mut self, line: &str) {
         if self.status != line {

@@ -74,7 +74,8 @@ fn face_is_enrolled_shown_compared_changed_and_erased() {
     // Enrolled: in the list, found by name, with its picture.
     let group = owner.post("/api/groups", &json!({ "name": "Visitors" })).json(201)["id"].clone();
     let samples = [json!({ "picture": id, "face": 0 }), face(owner, "barack_obama_2")];
-    let body = json!({ "name": "Barack Obama", "samples": samples, "groups": [group], "notes": "by the door" });
+    let body =
+        json!({ "name": "Barack Obama", "samples": samples, "groups": [group], "notes": "by the door" });
     let done = owner.post("/api/subjects/enrol", &body).json(201);
     assert_eq!((&done["created"], &done["templates"]), (&json!(true), &json!(2)));
     let subject = done["subject"]["id"].as_str().unwrap().to_owned();
@@ -131,7 +132,10 @@ fn face_is_enrolled_shown_compared_changed_and_erased() {
     assert_eq!((&changed["notes"], &changed["expired"]), (&json!("by the door"), &json!(true)));
     let expired = owner.post("/api/identify", &same).json(200);
     assert_eq!(expired["decision"], "no_match", "who has expired is not found any more");
-    assert_eq!(owner.post("/api/verify", &json!({ "probe": same, "subject": subject })).code(409), "no_template");
+    assert_eq!(
+        owner.post("/api/verify", &json!({ "probe": same, "subject": subject })).code(409),
+        "no_template"
+    );
     let changed = owner.patch(&path, &json!({ "notes": null, "expires_at": null })).json(200);
     assert_eq!((&changed["notes"], &changed["expired"]), (&Value::Null, &json!(false)));
     assert_eq!(owner.post("/api/identify", &same).json(200)["candidates"][0]["name"], "B. Obama");
@@ -142,7 +146,10 @@ fn face_is_enrolled_shown_compared_changed_and_erased() {
 
     // Erased: with proof, and nothing is left.
     let receipt = owner.delete(&path).json(200);
-    assert_eq!((&receipt["subjects"], &receipt["samples"], &receipt["pictures"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (&receipt["subjects"], &receipt["samples"], &receipt["pictures"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
     assert!(receipt["events"].as_u64().unwrap() >= 1, "{receipt}");
     assert_eq!(receipt["log_emptied"], true);
     assert_eq!(owner.get(&path).status, 404);
@@ -169,8 +176,7 @@ fn likeness_to_somebody_enrolled_has_to_be_accepted() {
     assert_eq!(quality["samples"][0]["verdict"], "conflicts");
     assert_eq!(quality["closest"][0]["name"], "Second");
     // Somebody else among the samples: all or nothing, unless the unusable ones may be left out.
-    let samples: Vec<_> =
-        ["barack_obama_3", "grace_hopper_1"].iter().map(|name| face(owner, name)).collect();
+    let samples: Vec<_> = ["barack_obama_3", "grace_hopper_1"].iter().map(|name| face(owner, name)).collect();
     let mut body = json!({ "subject": first, "samples": samples, "accept_similar": true });
     let refused = owner.post("/api/subjects/enrol", &body).code(422);
     assert!(["unusable", "different_people"].contains(&refused.as_str()), "{refused}");
@@ -279,9 +285,11 @@ fn browser_camera_is_compared_frame_by_frame() {
     socket.give(&picture("eileen_collins_1"));
     assert_eq!(socket.json()["faces"][0]["decision"], "no_match");
     // Abuse is answered, and the connection goes on.
-    for (given, code) in
-        [(b"rubbish".to_vec(), "not_a_picture"), (png(5_000, 4_000), "too_large"), (Vec::new(), "not_a_picture")]
-    {
+    for (given, code) in [
+        (b"rubbish".to_vec(), "not_a_picture"),
+        (png(5_000, 4_000), "too_large"),
+        (Vec::new(), "not_a_picture"),
+    ] {
         socket.give(&given);
         assert_eq!(socket.json()["error"]["code"], code);
     }
@@ -381,7 +389,8 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 
 /// Two portraits beside each other, as a JPEG.
 fn side_by_side(left: &str, right: &str) -> Vec<u8> {
-    let [left, right] = [left, right].map(|name| image::load_from_memory(&picture(name)).unwrap().into_rgb8());
+    let [left, right] =
+        [left, right].map(|name| image::load_from_memory(&picture(name)).unwrap().into_rgb8());
     let size = (left.width() + right.width(), left.height().max(right.height()));
     let mut both = image::RgbImage::from_pixel(size.0, size.1, image::Rgb([128; 3]));
     image::imageops::replace(&mut both, &left, 0, 0);

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::AccountError;
 use super::problem::Problem;
 use crate::http::Peer;
 
@@ -94,6 +95,21 @@ pub(crate) struct Caller {
     pub(crate) role: Option<Role>,
     /// From where.
     pub(crate) address: IpAddr,
+}
+
+impl Caller {
+    /// The role they act with.
+    pub(crate) fn acting(&self) -> Result<Role, Problem> {
+        self.role.ok_or_else(|| AccountError::NotAUser.into())
+    }
+
+    /// The account they act with.
+    pub(crate) fn user(&self) -> Result<i64, Problem> {
+        match self.who {
+            Who::User { user, .. } => Ok(user),
+            Who::Nobody | Who::Local | Who::Token { .. } => Err(AccountError::NotAUser.into()),
+        }
+    }
 }
 
 /// Somebody who calls.

@@ -6,13 +6,16 @@
 //! [`Accounts`] is asked from the thread `network`. Databases and passwords are worked on by blocking
 //! tasks, one of each kind at a time: one connection, and 19 MiB for one hash.
 
+mod joining;
 mod live;
+mod members;
 mod password;
 mod records;
 mod secret;
 mod sign_in;
 mod slowdown;
 mod store;
+mod tokens;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -274,6 +277,8 @@ impl From<AccountError> for Problem {
             AccountError::Name => Self::unusable("name", text),
             AccountError::NameTaken => Self::conflict("name_taken", text),
             AccountError::Missing(what) => Self::missing(what),
+            AccountError::NotAUser => Self::new(StatusCode::FORBIDDEN, "forbidden", text),
+            AccountError::NoOwner => Self::conflict("no_owner", text),
             AccountError::HasOwner => Self::conflict("has_owner", text),
             AccountError::LastOwner => Self::conflict("last_owner", text),
             AccountError::AboveOwnRole(_) => Self::new(StatusCode::FORBIDDEN, "forbidden", text),
@@ -286,5 +291,8 @@ impl From<AccountError> for Problem {
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     all.extend(sign_in::operations());
+    all.extend(joining::operations());
+    all.extend(members::operations());
+    all.extend(tokens::operations());
     all
 }

@@ -186,6 +186,12 @@ impl Operation {
         self
     }
 
+    /// Answers nothing but a status.
+    pub(crate) fn gives_nothing(mut self, status: StatusCode) -> Self {
+        self.gives = (status, Gives::Nothing);
+        self
+    }
+
     /// Answers bytes of a media type.
     pub(crate) fn gives_bytes(mut self, media_type: &'static str) -> Self {
         self.gives = (StatusCode::OK, Gives::Bytes(media_type));

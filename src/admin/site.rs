@@ -7,12 +7,17 @@ use tokio::sync::Semaphore;
 use super::accounts::Accounts;
 use super::faces::Faces;
 use super::live::LiveView;
+use super::overview::ModelsView;
+use super::settings::SettingsDesk;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::status::Status;
+
+/// Browsers and programs that watch events at a time.
+pub(crate) const EVENT_WATCHERS: usize = 16;
 
 /// Handles to everything a page may show or change. Each is cheap to clone.
 pub(crate) struct Site {
@@ -38,6 +43,12 @@ pub(crate) struct Site {
     pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
+    /// The settings, and where they are changed.
+    pub(crate) settings: Arc<SettingsDesk>,
+    /// What the device recognises with.
+    pub(crate) models: ModelsView,
+    /// One asker at a time waits for the cameras' drivers.
+    pub(crate) asking_cameras: Semaphore,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
@@ -50,12 +61,14 @@ pub(crate) struct Site {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread::JoinHandle;
     use std::time::Duration;
 
     use super::*;
     use crate::admin::accounts::AccountStore;
+    use crate::admin::settings::tests::desk;
     use crate::config::Config;
     use crate::embedding::EmbeddingSpaceId;
     use crate::enrol::EnrolmentRules;
@@ -64,7 +77,7 @@ pub(crate) mod tests {
     use crate::gallery::{Gallery, GalleryStore};
     use crate::http::tests::signer;
     use crate::metrics::tests::{Started, started};
-    use crate::models::Thresholds;
+    use crate::models::{Manifest, Thresholds};
     use crate::supervisor::Supervisor;
     use crate::vault::{RootKey, StateFolder};
 
@@ -120,6 +133,8 @@ pub(crate) mod tests {
                 move || thread.run(&beat, &ending).unwrap()
             });
             let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+            let text = include_str!("../../models/manifest.toml");
+            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
             let site = Arc::new(Site {
                 device_name: config.device.name.clone(),
                 accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
@@ -136,7 +151,10 @@ pub(crate) mod tests {
                     THRESHOLDS,
                     Arc::clone(&clock),
                 )),
-                event_watchers: Arc::new(Semaphore::new(1)),
+                event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+                settings: Arc::new(desk(folder.path(), "").0),
+                models: (&manifest).into(),
+                asking_cameras: Semaphore::new(1),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),

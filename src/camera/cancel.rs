@@ -37,6 +37,12 @@ impl Cancel {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
+    /// Lets waits last their time again, until the next [`Self::cancel`].
+    pub(super) fn clear(&self) {
+        // Nothing to read means that nothing was cancelled.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
+
     /// Whether [`Self::cancel`] was called.
     pub fn is_cancelled(&self) -> bool {
         self.wait(Duration::ZERO) == Woken::Cancelled
@@ -80,6 +86,17 @@ mod tests {
         cancel.cancel();
         assert_eq!(thread.join().unwrap(), Woken::Cancelled);
         assert!(cancel.is_cancelled());
+    }
+
+    #[test]
+    fn cleared_cancel_lets_waits_last_again() {
+        let cancel = Cancel::new().unwrap();
+        cancel.clear();
+        cancel.cancel();
+        cancel.cancel();
+        assert!(cancel.is_cancelled());
+        cancel.clear();
+        assert!(!cancel.is_cancelled());
     }
 
     #[test]

@@ -4,13 +4,14 @@
 //! [`LatestSlot`] when it has time; a frame nobody took is overwritten by the next and counted.
 //! A lost camera is no reason to end: the stream is opened again until [`Cancel`] says stop.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::cancel::Woken;
-use super::{CameraError, CameraSettings, Cancel, FrameSource, StreamDescription};
+use super::{CameraError, CameraSettings, Cancel, Controls, FrameSource, StreamDescription};
 use crate::backoff::{Backoff, random_fraction};
 use crate::clock::{Clock, Monotonic};
 use crate::frame::{FrameId, RawFrame};
@@ -209,6 +210,9 @@ pub struct Surroundings<'a> {
     pub clock: &'a dyn Clock,
     /// Called whenever the thread moves: a frame, a failure, an attempt.
     pub moved: &'a mut dyn FnMut(),
+    /// Asked after a wait was ended: whether a stream is wanted again, with other settings, rather than
+    /// the end.
+    pub again: &'a mut dyn FnMut() -> bool,
 }
 
 /// Captures until the recording ends or [`CameraError::Cancelled`] comes back from the source or
@@ -220,6 +224,10 @@ pub fn run(shared: &CaptureShared, around: &mut Surroundings<'_>) {
         let started = around.clock.monotonic();
         match run_once(shared, around, &mut streams) {
             Ok(()) => break CaptureState::Ended,
+            Err(CameraError::Cancelled) if (around.again)() => {
+                backoff = Backoff::new();
+                continue;
+            }
             Err(CameraError::Cancelled) => break CaptureState::Stopped,
             Err(error) => {
                 let lasted = shared.counts().last_frame_at.map_or(Duration::ZERO, |at| at.since(started));
@@ -228,6 +236,10 @@ pub fn run(shared: &CaptureShared, around: &mut Surroundings<'_>) {
             }
         }
         if (around.pause)(backoff.next_wait((around.jitter)())) == Woken::Cancelled {
+            if (around.again)() {
+                backoff = Backoff::new();
+                continue;
+            }
             break CaptureState::Stopped;
         }
     };
@@ -278,11 +290,48 @@ fn note_loss(shared: &CaptureShared, error: &CameraError) {
     }
 }
 
+/// Changes what a running capture captures. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct CaptureControl {
+    settings: Arc<Mutex<CameraSettings>>,
+    cancel: Cancel,
+    stopping: Arc<AtomicBool>,
+}
+
+impl CaptureControl {
+    /// Ends the stream and opens one by these settings. Nothing happens where they are the same.
+    pub fn reopen(&self, settings: CameraSettings) -> Result<(), CameraError> {
+        settings.check()?;
+        let mut now = self.lock();
+        if *now != settings {
+            *now = settings;
+            self.cancel.cancel();
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CameraSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the thread is to go on after a wait was ended. In this order: a stop that comes in between
+    /// is seen, or ends the next wait.
+    fn goes_on(&self) -> bool {
+        self.cancel.clear();
+        !self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.cancel.cancel();
+    }
+}
+
 /// The running thread.
 #[derive(Debug)]
 pub struct Capture {
     shared: Arc<CaptureShared>,
-    cancel: Cancel,
+    control: CaptureControl,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -298,23 +347,38 @@ impl Capture {
         let refused = |what: &str, error: std::io::Error| CameraError::Settings(format!("{what}: {error}"));
         let cancel = Cancel::new().map_err(|error| refused("eventfd", error))?;
         let shared = Arc::new(CaptureShared::default());
+        let control =
+            CaptureControl { settings: Arc::new(Mutex::new(settings)), cancel, stopping: Arc::default() };
         let thread = std::thread::Builder::new().name("capture".into()).spawn({
-            let (shared, cancel) = (shared.clone(), cancel.clone());
+            let (shared, control) = (shared.clone(), control.clone());
+            let mut controls = Controls::default();
             move || {
                 run(
                     &shared,
                     &mut Surroundings {
-                        open: &mut || super::open_with(&settings, &cancel, clock.clone()),
-                        pause: &mut |time| cancel.wait(time),
+                        open: &mut || {
+                            let mut settings = control.lock().clone();
+                            // What was set before and is no longer is put back.
+                            controls = settings.controls.after(&controls);
+                            settings.controls = controls;
+                            super::open_with(&settings, &control.cancel, clock.clone())
+                        },
+                        pause: &mut |time| control.cancel.wait(time),
                         jitter: &mut random_fraction,
                         clock: clock.as_ref(),
                         moved: &mut moved,
+                        again: &mut || control.goes_on(),
                     },
                 );
             }
         });
         let thread = Some(thread.map_err(|error| refused("thread `capture`", error))?);
-        Ok(Self { shared, cancel, thread })
+        Ok(Self { shared, control, thread })
+    }
+
+    /// Changes what is captured.
+    pub fn control(&self) -> CaptureControl {
+        self.control.clone()
     }
 
     /// Frames, counts and state.
@@ -332,7 +396,7 @@ impl Capture {
     /// Tells the thread to stop and waits for it, at most `patience`; `false` when it is stuck in
     /// the driver, which then only the end of the process resolves.
     pub fn stop(mut self, patience: Duration) -> bool {
-        self.cancel.cancel();
+        self.control.stop();
         let Some(thread) = self.thread.take() else { return true };
         let deadline = Instant::now() + patience;
         while !thread.is_finished() {
@@ -347,7 +411,7 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.cancel.cancel();
+        self.control.stop();
     }
 }
 
@@ -444,6 +508,7 @@ mod tests {
                         size: SIZE,
                         rate_hz: None,
                         transport: Transport::Recording,
+                        notes: Vec::new(),
                     };
                     let (ends, clock) = (next == lengths.len(), clock.clone());
                     Ok(Box::new(Scripted { frames: 0..frames, ends, stream, clock }))
@@ -455,6 +520,7 @@ mod tests {
                 jitter: &mut || 1.0,
                 clock: clock.as_ref(),
                 moved: &mut || (),
+                again: &mut || false,
             },
         );
         (shared, pauses)
@@ -477,5 +543,53 @@ mod tests {
         assert_eq!(pauses, [100, 200, 400, 800, 1500, 1500, 1500, 1500, 1500, 1500]);
         assert_eq!(shared.stats().state, CaptureState::Stopped);
         assert!(matches!(shared.slot().wait(Duration::from_secs(60)), Waited::Closed));
+    }
+
+    fn streaming(capture: &Capture, wanted: FrameSize) {
+        for _ in 0..2_000 {
+            if matches!(capture.shared().stats().state, CaptureState::Streaming(stream) if stream.size == wanted)
+                && matches!(capture.shared().slot().wait(Duration::from_secs(5)), Waited::Frame(f) if f.size == wanted)
+            {
+                return;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{:?}", capture.shared().stats());
+    }
+
+    #[test]
+    fn stream_is_opened_anew_with_other_settings_and_still_stops() {
+        let size = |width, height| FrameSize { width, height };
+        let settings = |size| CameraSettings {
+            source: crate::camera::SourceSpec::Scene,
+            size,
+            rate_hz: 60.0,
+            ..CameraSettings::default()
+        };
+        let clock = Arc::new(crate::clock::SystemClock);
+        let capture = Capture::spawn(settings(size(160, 120)), clock, || ()).unwrap();
+        streaming(&capture, size(160, 120));
+        let control = capture.control();
+        control.reopen(settings(size(320, 240))).unwrap();
+        streaming(&capture, size(320, 240));
+        assert!(control.reopen(CameraSettings { rate_hz: 0.0, ..settings(size(320, 240)) }).is_err());
+        assert_eq!(capture.shared().stats().rebuilds, 1);
+        assert!(capture.stop(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn control_that_was_set_is_put_back_when_it_is_set_no_longer() {
+        use crate::camera::Wish;
+        let gain = |gain| Controls { gain, ..Controls::default() };
+        let set = gain(Wish::Set(3)).after(&Controls::default());
+        assert_eq!(set, gain(Wish::Set(3)));
+        let unset = Controls::default().after(&set);
+        assert_eq!(unset, gain(Wish::Reset));
+        assert_eq!(
+            Controls::default().after(&unset),
+            gain(Wish::Reset),
+            "until the camera was there to take it"
+        );
+        assert_eq!(Controls::default().after(&Controls::default()), Controls::default());
     }
 }

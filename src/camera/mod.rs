@@ -22,7 +22,7 @@ pub mod scene;
 pub mod v4l2;
 
 pub use cancel::Cancel;
-pub use v4l2::{DeviceInfo, list_devices};
+pub use v4l2::{ControlInfo, DeviceInfo, list_devices};
 
 /// Frames, one after the other.
 pub trait FrameSource: Send {
@@ -52,6 +52,9 @@ pub struct StreamDescription {
     pub rate_hz: Option<f32>,
     /// The way the bytes arrive.
     pub transport: Transport,
+    /// What was asked of the camera and is not as asked; it streams all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl std::fmt::Display for StreamDescription {
@@ -185,6 +188,55 @@ impl std::fmt::Display for SourceSpec {
     }
 }
 
+/// What is wanted of one of a camera's controls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// As it is.
+    #[default]
+    Leave,
+    /// This value.
+    Set(u32),
+    /// What the camera starts with, after a value was set.
+    Reset,
+}
+
+impl Wish {
+    /// A value, or nothing in particular.
+    pub fn of(value: Option<u32>) -> Self {
+        value.map_or(Self::Leave, Self::Set)
+    }
+
+    /// What it takes to get from an earlier wish to this one.
+    fn after(self, earlier: Self) -> Self {
+        match (earlier, self) {
+            (Self::Set(_) | Self::Reset, Self::Leave) => Self::Reset,
+            _ => self,
+        }
+    }
+}
+
+/// How a camera exposes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Controls {
+    /// Time a frame is exposed for.
+    pub exposure_us: Wish,
+    /// Amplification, in the camera's own steps.
+    pub gain: Wish,
+    /// Brightening of what stands before a bright background, in the camera's own steps.
+    pub backlight_compensation: Wish,
+}
+
+impl Controls {
+    /// What it takes to get from earlier wishes to these.
+    pub(crate) fn after(self, earlier: &Self) -> Self {
+        Self {
+            exposure_us: self.exposure_us.after(earlier.exposure_us),
+            gain: self.gain.after(earlier.gain),
+            backlight_compensation: self.backlight_compensation.after(earlier.backlight_compensation),
+        }
+    }
+}
+
 /// What is wanted of a source. The device has the last word: see [`FrameSource::stream`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct CameraSettings {
@@ -196,6 +248,8 @@ pub struct CameraSettings {
     pub rate_hz: f32,
     /// Only this encoding; `None` lets [`v4l2`] choose.
     pub format: Option<PixelFormat>,
+    /// How the camera exposes; a recording and the scene have no such choice.
+    pub controls: Controls,
     /// A recording starts again at its end.
     pub looping: bool,
     /// Recording and scene keep the time of their rate. Otherwise they give frames as fast as they
@@ -211,6 +265,7 @@ impl Default for CameraSettings {
             size: FrameSize { width: 640, height: 480 },
             rate_hz: 15.0,
             format: None,
+            controls: Controls::default(),
             looping: false,
             realtime: true,
         }

@@ -4,17 +4,18 @@
 use std::io::{IsTerminal, Stderr, Write};
 use std::path::Path;
 
-use limen::config::{Log, LogFormat};
+use limen::config::{Log, LogFormat, LogLevel};
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, reload};
 
 use super::journal::{self, Journal};
 
-pub(super) fn start(settings: &Log) {
-    let filter = EnvFilter::new(settings.level.as_str());
+/// Starts the log. What is returned sets the least urgent messages that are written from then on.
+pub(super) fn start(settings: &Log) -> impl Fn(LogLevel) + Send + Sync + 'static {
+    let (filter, control) = reload::Layer::new(EnvFilter::new(settings.level.as_str()));
     let is_journal =
         std::env::var("JOURNAL_STREAM").is_ok_and(|stream| journal::is_journal(&stream, std::io::stderr()));
     let journal = is_journal.then(|| Journal::at(Path::new(journal::SOCKET))).flatten();
@@ -29,6 +30,10 @@ pub(super) fn start(settings: &Log) {
         (LogFormat::Json, _) => registry.with(lines.json()).try_init(),
         (LogFormat::Text | LogFormat::Auto, _) => registry.with(lines.without_time()).try_init(),
     };
+    move |level| {
+        // Fails only when the log is gone, and then nothing is written anyway.
+        let _ = control.reload(EnvFilter::new(level.as_str()));
+    }
 }
 
 /// Lines to standard error; for journald with their priority in front (sd-daemon(3)), which it takes off.

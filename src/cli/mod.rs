@@ -14,6 +14,7 @@ mod selftest;
 mod subjects;
 mod users;
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -112,6 +113,8 @@ Example: limen cameras
 enum Answer {
     Yes,
     No,
+    /// Start this program again, with the same arguments.
+    Again,
 }
 
 /// Something about the command line that its parser cannot see.
@@ -144,12 +147,29 @@ pub(crate) fn main() -> ExitCode {
     match dispatch(arguments, output.clone()) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(3),
+        // Everything of the run before is closed by now.
+        Ok(Answer::Again) => again(&output),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
             ExitCode::from(if is_wrong_input(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Becomes this program anew, under the same process number, so that whoever started it need not know.
+/// Returns only when that fails.
+fn again(output: &Output) -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().map(PathBuf::from);
+    // An update has put another file in the place of the one that runs: that is the one to start.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file()).or(name);
+    let error = match program {
+        Some(program) => std::process::Command::new(program).args(arguments).exec(),
+        None => std::io::Error::other("the program does not know its own name"),
+    };
+    output.error(&anyhow!("cannot start this program again: {error}"));
+    ExitCode::FAILURE
 }
 
 fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
@@ -173,10 +193,10 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         (Err(error), Command::Doctor) => return doctor::without_configuration(&output, &error),
         (built, _) => built?,
     };
+    let log_level = log::start(&config.log);
     let context = Context { config, output };
-    log::start(&context.config.log);
     match arguments.command {
-        Command::Run(run) => run::run(context, &run),
+        Command::Run(run) => run::run(context, sources, Box::new(log_level), &run),
         Command::Enrol(enrol) => enrol::enrol(&context, &enrol),
         Command::Identify(identify) => identify::identify(&context, &identify),
         Command::Verify(verify) => identify::verify(&context, &verify),

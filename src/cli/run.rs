@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use limen::camera::{DeviceInfo, SourceSpec};
+use limen::camera::{ControlInfo, DeviceInfo, SourceSpec};
 use limen::clock::SystemClock;
-use limen::config::Sources;
+use limen::config::{LogLevel, PAGE_FILE, Sources};
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
 use limen::enrol::EnrolmentRules;
@@ -66,6 +66,10 @@ impl RunArguments {
             None if self.demo => sources = sources.flag("--demo", "camera.source", "scene"),
             None => {}
         }
+        if self.demo {
+            // Its state folder is not the configured one, and nothing is set on its page yet.
+            sources = sources.page_file(PathBuf::new());
+        }
         if self.once {
             sources = sources.flag("--once", "camera.loop", "false");
         }
@@ -73,7 +77,12 @@ impl RunArguments {
     }
 }
 
-pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> {
+pub(super) fn run(
+    context: Context,
+    sources: Sources,
+    log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
+    arguments: &RunArguments,
+) -> Result<Answer> {
     let start = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
@@ -129,7 +138,8 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     }
 
     let printed = Arc::new(Mutex::new(Ok(())));
-    let parts = Parts { config, models, perception, state, key, gallery_store, looks };
+    let sources = sources.page_file(state.path().join(PAGE_FILE));
+    let parts = Parts { config, sources, log_level, models, perception, state, key, gallery_store, looks };
     let print = {
         let (output, stop, printed) = (output.clone(), Arc::clone(&stop), Arc::clone(&printed));
         // Names belong to whoever asked for them on a terminal or in a pipe, never in the system's log.
@@ -154,9 +164,10 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
     if summary.unread {
         // The output is locked by whoever waits for its reader.
         output.warning("nobody reads the output; it ends in the middle");
-        return Ok(Answer::Yes);
+        return Ok(if summary.restart { Answer::Again } else { Answer::Yes });
     }
     std::mem::replace(&mut *printed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), Ok(()))?;
+    let again = summary.restart;
     output.result(&json!({ "event": "stopped", "summary": summary }), || {
         let (capture, recogniser) = (&summary.capture, &summary.recogniser);
         format!(
@@ -169,7 +180,7 @@ pub(super) fn run(context: Context, arguments: &RunArguments) -> Result<Answer> 
             capture.discarded
         )
     })?;
-    Ok(Answer::Yes)
+    Ok(if again { Answer::Again } else { Answer::Yes })
 }
 
 /// Prints one report.
@@ -264,5 +275,10 @@ fn line(device: &DeviceInfo) -> String {
             format!("  {}{known}: {}", format.fourcc, sizes.join(", "))
         })
         .collect();
-    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, formats.join("\n"))
+    let control = |control: &ControlInfo| {
+        let ControlInfo { setting, minimum, maximum, default, .. } = control;
+        format!("  {setting}: {minimum} to {maximum}, by itself {default}")
+    };
+    let lines: Vec<_> = formats.into_iter().chain(device.controls.iter().map(control)).collect();
+    format!("{path}: {} ({}, {})\n{}", device.card, device.driver, device.bus, lines.join("\n"))
 }

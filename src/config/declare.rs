@@ -66,6 +66,11 @@ impl Setting {
         (self.shape)()
     }
 
+    /// Its value as JSON; null when unset, and no secret's own.
+    pub fn json(&self, config: &Config) -> serde_json::Value {
+        (self.write)(config).json
+    }
+
     /// Whether its value must not be shown.
     pub fn is_secret(&self) -> bool {
         self.secret

@@ -9,35 +9,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::commands::Commands;
+use super::broker::BrokerKeeper;
 use crate::admin;
 use crate::admin::accounts::{AccountStore, Accounts};
 use crate::admin::faces::Faces;
 use crate::admin::live::LiveView;
-use crate::admin::site::Site;
+use crate::admin::overview::ModelsView;
+use crate::admin::settings::SettingsDesk;
+use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
-use crate::examiner::Examiner;
 use crate::http::{self, Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
-use crate::models::Thresholds;
-use crate::mqtt::{self, Beat, Hooks, MqttParts, MqttSettings, MqttStats, Timing};
+use crate::mqtt::{Beat, MqttStats};
 use crate::status::{Part, Status};
 use crate::supervisor::{Heartbeat, Supervisor};
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 /// How often the runtime shows that it turns.
 const BEAT: Duration = Duration::from_millis(500);
-/// Browsers and programs that follow events at a time.
-const EVENT_WATCHERS: usize = 16;
-/// Commands that need the camera and wait for it.
-const COMMANDS: usize = 8;
 
 /// What the tasks are made of.
 pub(super) struct NetworkParts {
@@ -47,10 +43,14 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
-    pub(super) examiner: Examiner,
-    pub(super) thresholds: Thresholds,
+    pub(super) faces: Arc<Faces>,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
+    /// The settings in force.
+    pub(super) config: watch::Receiver<Arc<Config>>,
+    /// Where they are changed.
+    pub(super) settings: Arc<SettingsDesk>,
+    pub(super) models: ModelsView,
 }
 
 impl NetworkParts {
@@ -69,47 +69,26 @@ impl NetworkParts {
         let links = Arc::new(Signer::new(key.subkey(KeyPurpose::Links), public_url));
         let shelf = Arc::new(SnapshotShelf::new(Arc::clone(&self.clock)));
 
-        let broker = MqttSettings::new(config).map(|settings| {
-            let mut beat = |name| -> Beat {
-                let beat = supervisor.watch(name, silence);
-                Arc::new(move || beat.beat())
-            };
-            let (commands, inbox) = mpsc::channel(COMMANDS);
-            let commands_task = Commands {
-                inbox,
-                looks: self.looks.clone(),
-                shelf: Arc::clone(&shelf),
-                public_url: public_url.map(str::to_owned),
-            };
-            let parts = MqttParts {
-                settings,
-                store: self.store.clone(),
-                live: self.live.clone(),
-                status: self.status.clone(),
-                clock: Arc::clone(&self.clock),
-                stats: Arc::clone(&self.mqtt_stats),
-                hooks: Hooks {
-                    poll_beat: beat("mqtt-poll"),
-                    publish_beat: beat("mqtt-publish"),
-                    health: {
-                        let dashboard = Arc::clone(&self.dashboard);
-                        // Numbers, words and lists always have a JSON form.
-                        Arc::new(move || serde_json::to_value(dashboard.health()).unwrap_or_default())
-                    },
-                    picture_url: {
-                        let (links, clock) = (Arc::clone(&links), Arc::clone(&self.clock));
-                        Arc::new(move |event| links.image_url(event, clock.wall()))
-                    },
-                    published: {
-                        let metrics = Arc::clone(&self.metrics);
-                        Arc::new(move |since_capture| metrics.observe_publish(since_capture))
-                    },
-                    commands: Some(commands),
-                },
-                timing: Timing::default(),
-            };
-            (parts, commands_task)
-        });
+        let mut beat = |name| -> Beat {
+            let beat = supervisor.watch(name, silence);
+            Arc::new(move || beat.beat())
+        };
+        let broker = BrokerKeeper {
+            config: self.config.clone(),
+            poll_beat: beat("mqtt-poll"),
+            publish_beat: beat("mqtt-publish"),
+            dashboard: Arc::clone(&self.dashboard),
+            metrics: Arc::clone(&self.metrics),
+            stats: Arc::clone(&self.mqtt_stats),
+            store: self.store.clone(),
+            live: self.live.clone(),
+            looks: self.looks.clone(),
+            status: self.status.clone(),
+            clock: Arc::clone(&self.clock),
+            links: Arc::clone(&links),
+            shelf: Arc::clone(&shelf),
+            public_url: public_url.map(str::to_owned),
+        };
         let mut server = None;
         if let Some(listen) = listen {
             match self.accounts(config, state, key) {
@@ -119,9 +98,6 @@ impl NetworkParts {
             }
         } else {
             self.status.off(Part::Http);
-        }
-        if broker.is_none() {
-            self.status.off(Part::Broker);
         }
         supervisor.spawn("network", silence, move |beat| {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -170,13 +146,11 @@ impl NetworkParts {
             live: self.live.clone(),
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
-            faces: Arc::new(Faces::new(
-                self.examiner.clone(),
-                config,
-                self.thresholds,
-                Arc::clone(&self.clock),
-            )),
+            faces: Arc::clone(&self.faces),
             event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+            settings: Arc::clone(&self.settings),
+            models: self.models.clone(),
+            asking_cameras: Semaphore::new(1),
             links,
             shelf,
             readings: Semaphore::new(1),
@@ -186,20 +160,13 @@ impl NetworkParts {
 }
 
 async fn serve(
-    broker: Option<(MqttParts, Commands)>,
+    broker: BrokerKeeper,
     server: Option<(SocketAddr, Arc<Site>)>,
     beat: &Heartbeat,
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
-    if let Some((parts, commands)) = broker {
-        let ending = cancel.clone();
-        tasks.spawn(async move {
-            mqtt::run(parts, ending).await.context("the task `mqtt-publish`")?;
-            Ok("mqtt")
-        });
-        tasks.spawn(commands.run(cancel.clone()));
-    }
+    tasks.spawn(broker.run(cancel.clone()));
     if let Some((listen, site)) = server {
         let parts = http::Parts {
             metrics: Arc::clone(&site.metrics),

@@ -5,6 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
+use tokio::sync::watch;
 
 use super::{Report, TICK};
 use crate::camera::capture::{CaptureShared, CaptureState, Waited};
@@ -12,7 +13,7 @@ use crate::event::IdentityEvent;
 use crate::event_store::StoreHandle;
 use crate::live::LookChannel;
 use crate::models::Thresholds;
-use crate::recogniser::{Recogniser, RecogniserStats};
+use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
 use crate::score::ComparisonScore;
 use crate::selftest;
 use crate::status::{Part, Status};
@@ -46,6 +47,8 @@ pub(super) struct RecogniserThread {
     pub(super) looks: LookChannel,
     pub(super) status: Status,
     pub(super) stats: Arc<Mutex<RecogniserStats>>,
+    /// The settings in force.
+    pub(super) settings: watch::Receiver<RecogniserSettings>,
     /// The camera gives frames that cannot be decoded.
     pub(super) rubbish: bool,
 }
@@ -58,6 +61,11 @@ impl RecogniserThread {
         let mut failures = 0;
         loop {
             beat.beat();
+            // Without anybody left who could change them, they stay as they are.
+            if self.settings.has_changed().unwrap_or(false) {
+                let settings = self.settings.borrow_and_update().clone();
+                self.recogniser.configure(settings);
+            }
             let frame = match self.frames.slot().wait(TICK) {
                 Waited::Frame(frame) => frame,
                 Waited::TimedOut => {

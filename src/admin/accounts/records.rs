@@ -47,6 +47,12 @@ pub enum AccountError {
     /// It is not there.
     #[error("there is no such {0}, or no longer")]
     Missing(&'static str),
+    /// A program asks for what only a person with an account has.
+    #[error("this is for somebody who is signed in with a name")]
+    NotAUser,
+    /// Nobody could answer yet.
+    #[error("nobody owns this device yet; make the first owner with the setup code")]
+    NoOwner,
     /// The first owner is there.
     #[error("this device has an owner; sign in, or ask for access")]
     HasOwner,

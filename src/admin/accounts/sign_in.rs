@@ -71,7 +71,7 @@ struct SignedInUser {
 
 /// What a page needs to know before anything else.
 #[derive(Serialize, JsonSchema)]
-struct SessionView {
+pub(super) struct SessionView {
     /// Where the asker stands.
     state: Standing,
     /// Name of the device.

@@ -122,6 +122,7 @@ impl ReplaySource {
             size: shape.size,
             rate_hz: Some(rate_hz),
             transport: Transport::Recording,
+            notes: Vec::new(),
         };
         let pace = Pace::new(rate_hz, settings.realtime, clock);
         let (path, cancel, first) = (path.to_owned(), cancel.clone(), Some((shape, bytes)));

@@ -230,6 +230,7 @@ impl SceneSource {
             size: settings.size,
             rate_hz: Some(settings.rate_hz),
             transport: Transport::Drawn,
+            notes: Vec::new(),
         };
         let scene = Scene::new(settings.size, settings.rate_hz)?;
         let pace = Pace::new(settings.rate_hz, settings.realtime, clock);

@@ -7,6 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::controls::{self, ControlInfo};
 use super::ffi::{self, BufferType, capability};
 use super::negotiate::{self, Offer, Sizes};
 use crate::camera::{CameraError, MAX_SIDE_PX};
@@ -31,6 +32,8 @@ pub struct DeviceInfo {
     pub bus: String,
     /// What it can give.
     pub formats: Vec<FormatInfo>,
+    /// What of it can be set.
+    pub controls: Vec<ControlInfo>,
     /// Why it cannot be used.
     pub problem: Option<String>,
 }
@@ -217,6 +220,7 @@ fn describe(path: PathBuf) -> DeviceInfo {
         driver: String::new(),
         bus: String::new(),
         formats: Vec::new(),
+        controls: Vec::new(),
         problem: Some(problem.to_string()),
     };
     let device = match Device::open(&path) {
@@ -228,18 +232,20 @@ fn describe(path: PathBuf) -> DeviceInfo {
         Ok(formats) => (formats, None),
         Err(error) => (Vec::new(), Some(error)),
     };
+    let controls = controls::list(&device);
     DeviceInfo {
         path: device.path,
         card: device.card,
         driver: device.driver,
         bus: device.bus,
         formats,
+        controls,
         problem: unlisted.or(usable.err()).map(|error| error.to_string()),
     }
 }
 
 /// Text up to its NUL, with anything that would disturb a terminal or a log escaped.
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).trim().escape_debug().to_string()
 }

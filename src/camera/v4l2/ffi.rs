@@ -176,6 +176,33 @@ struct RequestBuffers {
     reserved: [u8; 3],
 }
 
+/// `V4L2_CTRL_FLAG_DISABLED`, `V4L2_CTRL_FLAG_READ_ONLY`
+pub(super) const CONTROL_DISABLED: u32 = 0x1;
+pub(super) const CONTROL_READ_ONLY: u32 = 0x4;
+
+/// `struct v4l2_queryctrl`
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct QueriedControl {
+    id: u32,
+    kind: u32,
+    pub(super) name: [u8; 32],
+    pub(super) minimum: i32,
+    pub(super) maximum: i32,
+    pub(super) step: i32,
+    pub(super) default_value: i32,
+    pub(super) flags: u32,
+    reserved: [u32; 2],
+}
+
+/// `struct v4l2_control`
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct Control {
+    id: u32,
+    value: i32,
+}
+
 /// `struct v4l2_plane`
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
@@ -224,6 +251,8 @@ const _: () = {
     assert!(std::mem::offset_of!(MultiFormat, member) == 8);
     assert!(size_of::<StreamParameters>() == 204);
     assert!(size_of::<RequestBuffers>() == 20);
+    assert!(size_of::<QueriedControl>() == 68 && size_of::<Control>() == 8);
+    assert!(std::mem::offset_of!(QueriedControl, minimum) == 40);
     assert!(size_of::<RawPlane>() == 64);
     assert!(std::mem::offset_of!(RawPlane, data_offset) == 16);
     assert!(size_of::<RawBuffer>() == 88);
@@ -244,6 +273,9 @@ const STREAMON: Opcode = opcode::write::<u32>(b'V', 18);
 const STREAMOFF: Opcode = opcode::write::<u32>(b'V', 19);
 const G_PARM: Opcode = opcode::read_write::<StreamParameters>(b'V', 21);
 const S_PARM: Opcode = opcode::read_write::<StreamParameters>(b'V', 22);
+const G_CTRL: Opcode = opcode::read_write::<Control>(b'V', 27);
+const S_CTRL: Opcode = opcode::read_write::<Control>(b'V', 28);
+const QUERYCTRL: Opcode = opcode::read_write::<QueriedControl>(b'V', 36);
 const ENUM_FRAMESIZES: Opcode = opcode::read_write::<FrameSizes>(b'V', 74);
 const ENUM_FRAMEINTERVALS: Opcode = opcode::read_write::<FrameIntervals>(b'V', 75);
 
@@ -253,6 +285,7 @@ const _: () = {
     assert!(QBUF == 0xC058_560F && DQBUF == 0xC058_5611);
     assert!(STREAMON == 0x4004_5612 && STREAMOFF == 0x4004_5613);
     assert!(G_PARM == 0xC0CC_5615 && S_PARM == 0xC0CC_5616);
+    assert!(G_CTRL == 0xC008_561B && S_CTRL == 0xC008_561C && QUERYCTRL == 0xC044_5624);
     assert!(ENUM_FRAMESIZES == 0xC02C_564A && ENUM_FRAMEINTERVALS == 0xC034_564B);
 };
 
@@ -266,6 +299,8 @@ impl Plain for SingleFormat {}
 impl Plain for MultiFormat {}
 impl Plain for StreamParameters {}
 impl Plain for RequestBuffers {}
+impl Plain for QueriedControl {}
+impl Plain for Control {}
 
 /// Calls with a structure that is read and written in place.
 fn update<const CODE: Opcode, T: Plain>(fd: BorrowedFd<'_>, value: &mut T) -> Result<(), Errno> {
@@ -353,6 +388,21 @@ pub(super) fn set_rate(
 ) -> Result<StreamParameters, Errno> {
     let mut value = StreamParameters { time_per_frame, ..parameters(buffer_type) };
     update::<S_PARM, _>(fd, &mut value).map(|()| value)
+}
+
+/// What a control is called and takes; `INVAL` where there is none of this number.
+pub(super) fn query_control(fd: BorrowedFd<'_>, id: u32) -> Result<QueriedControl, Errno> {
+    let mut value = QueriedControl { id, ..QueriedControl::default() };
+    update::<QUERYCTRL, _>(fd, &mut value).map(|()| value)
+}
+
+pub(super) fn get_control(fd: BorrowedFd<'_>, id: u32) -> Result<i32, Errno> {
+    let mut control = Control { id, value: 0 };
+    update::<G_CTRL, _>(fd, &mut control).map(|()| control.value)
+}
+
+pub(super) fn set_control(fd: BorrowedFd<'_>, id: u32, value: i32) -> Result<(), Errno> {
+    update::<S_CTRL, _>(fd, &mut Control { id, value })
 }
 
 /// Asks for `count` buffers in the driver's memory; gives how many there are. 0 frees them.
@@ -553,6 +603,9 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let fd = file.as_fd();
         assert_eq!(query_capability(fd).err(), Some(Errno::NOTTY));
+        assert_eq!(query_control(fd, 0x0098_0913).err(), Some(Errno::NOTTY));
+        assert_eq!(get_control(fd, 0x0098_0913).err(), Some(Errno::NOTTY));
+        assert_eq!(set_control(fd, 0x0098_0913, 1).err(), Some(Errno::NOTTY));
         for kind in [BufferType::Single, BufferType::Multi] {
             assert_eq!(dequeue(fd, kind).err(), Some(Errno::NOTTY));
             assert_eq!(map_buffer(fd, kind, 0, 2).err(), Some(Errno::NOTTY));

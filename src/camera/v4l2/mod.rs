@@ -14,10 +14,12 @@ use super::{CameraError, CameraSettings, Cancel, FrameSource, MAX_SIDE_PX, Strea
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::frame::{FrameId, FrameSize, PixelFormat, RawFrame};
 
+mod controls;
 mod device;
 mod ffi;
 mod negotiate;
 
+pub use controls::ControlInfo;
 pub use device::{DeviceInfo, FormatInfo, list_devices};
 
 use device::Device;
@@ -85,6 +87,7 @@ impl V4l2Source {
             })?;
         let layout = set_format(&device, &offer)?;
         let rate_hz = set_rate(&device, settings.rate_hz)?;
+        let notes = controls::apply(&device, &settings.controls);
         let buffers = map_buffers(&device, layout.plane_count())?;
         for index in 0..buffers.len() as u32 {
             ffi::queue(device.fd(), device.kind, index)
@@ -100,6 +103,7 @@ impl V4l2Source {
                 BufferType::Single => Transport::SinglePlanar,
                 BufferType::Multi => Transport::MultiPlanar(layout.plane_count() as u8),
             },
+            notes,
         };
         let interval = Duration::from_secs_f32(1.0 / rate_hz.unwrap_or(settings.rate_hz).max(0.1));
         let patience = PATIENCE.max(interval * 5);

@@ -1,0 +1,71 @@
+// One background job: how far it is, what may be done with it, and what came of it.
+
+import { get, may, post, query as asked } from './api.js';
+import { h, icon, put } from './dom.js';
+import { isAbort, sentence, words } from './errors.js';
+import * as format from './format.js';
+import { button, dialog, empty, endless, pill } from './ui.js';
+
+export const kinds = { import: 'Import', reembed: 'New templates for everybody', backup: 'Backup' };
+const going = job => ['waiting', 'running', 'paused'].includes(job.state);
+
+export function jobCard(first, { signal, ended = () => {} }) {
+  const el = h('article.card', { 'aria-label': kinds[first.kind] ?? first.kind });
+  let job = first, timer = 0, wait = 1000;
+  const act = (what, name, text, kind) => button(text, { icon: name, kind, small: true, onclick: async () => { job = (await post(`/api/jobs/${job.id}/${what}`)) ?? job; clearTimeout(timer); await look(); } });
+  const paint = () => {
+    const bar = h('progress', { max: job.total || 1, 'aria-label': 'Progress' });
+    if (job.total) bar.setAttribute('value', job.done);
+    const speed = job.state === 'running' && job.done > 3 && job.total ? (Date.now() - job.started_at) / job.done * (job.total - job.done) : null;
+    put(el, h('div.head', null, h('h2', null, kinds[job.kind] ?? job.kind), pill(job.state)),
+      going(job) ? h('div.stack.tight', null, bar, h('p.muted.small.num', null, [job.total ? `${format.number(job.done)} of ${format.number(job.total)}` : 'Starting', speed > 2000 && `about ${format.duration(speed)} left`, job.message && sentence(job.message)].filter(Boolean).join(' · ')))
+        : h('p.small', null, [job.total > 1 ? `${format.number(job.done)} of ${format.number(job.total)} done.` : null, job.message && sentence(job.message)].filter(Boolean).join(' ') || result(job)),
+      h('p.muted.small', null, `Started ${format.ago(job.started_at)}${job.by ? ` by ${job.by}` : ''}${job.ended_at ? `, took ${format.duration(job.ended_at - job.started_at)}` : ''}.`),
+      h('div.row', null,
+        job.state === 'running' && act('pause', 'pause', 'Pause'), job.state === 'paused' && act('resume', 'play', 'Go on', 'primary'),
+        going(job) && act('cancel', 'close', 'Cancel', 'danger'),
+        job.kind === 'import' && button('Report', { icon: 'jobs', small: true, onclick: () => report(job) }),
+        job.download && job.state === 'done' && may('owner') && h('a.button.small.primary', { href: job.download, download: '' }, icon('down'), 'Download')));
+  };
+  const look = async () => {
+    try {
+      const now = await get(`/api/jobs/${job.id}`, { signal });
+      const over = going(job) && !going(now);
+      job = now;
+      wait = 1000;
+      paint();
+      if (over) ended(job);
+    } catch (error) {
+      if (isAbort(error)) return;
+      wait = Math.min(wait * 2, 15_000);
+      el.querySelector('.wrong')?.remove();
+      el.append(h('p.wrong.small.bad.toned', { role: 'status' }, `${words(error)} The job goes on; asking again.`));
+    }
+    if (going(job)) timer = setTimeout(() => document.hidden ? document.addEventListener('visibilitychange', look, { once: true, signal }) : look(), wait);
+  };
+  signal.addEventListener('abort', () => clearTimeout(timer));
+  paint();
+  if (going(job)) timer = setTimeout(look, 600);
+  return el;
+}
+
+function result(job) {
+  const told = job.result;
+  if (told == null) return job.state === 'done' ? 'Done.' : '';
+  if (typeof told !== 'object') return sentence(told);
+  return Object.entries(told).map(([key, value]) => key === 'bytes' ? format.bytes(value) : `${key.replaceAll('_', ' ')}: ${typeof value === 'number' ? format.number(value) : value}`).join(', ');
+}
+
+// What became of each file.
+export function report(job) {
+  const leave = new AbortController();
+  return dialog('Report, file by file', () => {
+    const list = h('div.list');
+    endless(list, async cursor => {
+      const told = await get(`/api/jobs/${job.id}/report${asked({ after: cursor, limit: 100 })}`, { signal: leave.signal });
+      return { items: told.entries, next: told.next };
+    }, entry => h('div', { style: { 'padding-inline': '4px' } }, h('span.grow', null, h('span.line.small', { style: { 'overflow-wrap': 'anywhere' } }, entry.path), entry.message && h('span.line.muted.small', null, sentence(entry.message))), pill(entry.outcome)),
+    { signal: leave.signal, none: () => empty('jobs', 'Nothing yet', 'Files appear here as they are examined.') });
+    return h('div.stack', null, list);
+  }, { drawer: true }).finally(() => leave.abort());
+}

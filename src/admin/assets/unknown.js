@@ -1,0 +1,76 @@
+// Faces that were seen and are nobody enrolled: off unless wanted, kept shortly, grouped by likeness.
+
+import { del, get, may, post, query as asked } from './api.js';
+import { h, icon, put } from './dom.js';
+import { enrol, outcome } from './enrol.js';
+import * as format from './format.js';
+import { subjectPicker } from './picker.js';
+import { button, check, confirm, dialog, during, empty, endless, field, form, link, page, toast } from './ui.js';
+
+export const title = 'Unknown faces';
+
+export function show({ signal }) {
+  const chosen = new Set(), holder = h('div'), said = h('div.stack', { 'aria-live': 'polite' });
+  let turn = null;
+  const name = button('Name them', { icon: 'enrol', kind: 'primary', onclick: () => naming([...chosen]) });
+  const bar = h('div.save-bar', { hidden: true, role: 'region', 'aria-label': 'Chosen' });
+  const picked = () => { bar.hidden = !chosen.size; put(bar, h('span.grow', { role: 'status' }, `${format.count(chosen.size, 'group', 'groups')} chosen`), name, button('None', { kind: 'quiet', onclick: list })); };
+  const ignored = check('Show ignored', { onchange: () => list() });
+
+  const list = () => {
+    turn?.abort();
+    const mine = turn = new AbortController();
+    signal.addEventListener('abort', () => mine.abort(), { once: true });
+    chosen.clear();
+    picked();
+    const tiles = h('div.tiles', { 'aria-busy': 'true', style: { 'grid-template-columns': 'repeat(auto-fill, minmax(150px, 1fr))' } }, Array.from({ length: 6 }, () => h('div.bone', { style: { height: '330px' } })));
+    put(holder, tiles);
+    return endless(tiles, async cursor => {
+      const told = await get(`/api/sightings${asked({ ignored: ignored.input.checked || null, after: cursor, limit: 48 })}`, { signal: mine.signal });
+      if (!told.enabled && !told.groups.length) {
+        put(holder, h('div.card', null, empty('unknown', 'Passers-by are not kept', 'That is the safe and, in many places, the lawful way. When it is switched on, faces of unknown people are kept for a short time, so that they can be named here afterwards.', may('admin') && link('Open the setting', '/settings?section=sightings', { icon: 'settings' }))));
+      }
+      return { items: told.groups, next: told.next };
+    }, tile, { signal: mine.signal, none: () => h('div.card', null, empty('unknown', 'Nobody unknown lately', 'Unknown visitors appear here and go by themselves when their time is over.')) });
+  };
+
+  const tile = group => {
+    const about = `group of ${format.count(group.count, 'sighting', 'sightings')}, last ${format.ago(group.last_seen_at)}`;
+    const pick = h('input', { type: 'checkbox', 'aria-label': `Choose the ${about}`, onchange: () => { if (pick.checked) chosen.add(group.id); else chosen.delete(group.id); picked(); } });
+    const img = h('img.face', { src: group.picture, alt: `Unknown face, ${about}`, loading: 'lazy', decoding: 'async', width: 200, height: 200 });
+    const act = (text, name, work) => {
+      const el = h('button.icon-button.small', { type: 'button', 'aria-label': text, title: text }, icon(name));
+      el.addEventListener('click', () => during(el, async () => { if (await work() !== false) await list(); }));
+      return el;
+    };
+    return h('article.tile', { 'aria-label': `Unknown, ${about}` }, img, h('label.pick', null, pick),
+      h('div.text', { style: { gap: '6px' } }, h('b', null, format.count(group.count, 'sighting', 'sightings')), h('span.muted.small', null, `Last ${format.ago(group.last_seen_at)}`),
+        h('span.muted.small', null, `Goes ${format.ago(group.expires_at)}`),
+        group.closest && h('div.row.small', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('span.cut', null, `Like ${group.closest.name} (${format.score(group.closest.score)})`),
+          act(`It is not ${group.closest.name}`, 'close', async () => { await post(`/api/sightings/${group.id}/not`, { subject: group.closest.subject }); toast(`Not ${group.closest.name}: remembered`); })),
+        h('div.row', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('div.grow', null, button('Name', { small: true, onclick: () => naming([group.id]) })),
+          act(group.ignored ? 'Heed again' : 'Ignore', group.ignored ? 'check' : 'dash', () => post(`/api/sightings/${group.id}/ignore`, { ignored: !group.ignored })),
+          act('Erase', 'trash', async () => Boolean(await confirm('Erase these sightings?', 'Their pictures are removed for good.', { action: 'Erase', work: () => del(`/api/sightings/${group.id}`).then(() => true) }))))));
+  };
+
+  const naming = async groups => {
+    const result = await dialog(groups.length > 1 ? `Name ${groups.length} groups` : 'Who is this?', close => {
+      const input = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 200 });
+      const picker = subjectPicker('Or somebody enrolled', { signal });
+      return form(async () => {
+        const name = input.value.trim();
+        if (!name && !picker.value) throw new Error('Give a name, or choose somebody enrolled');
+        if (name && picker.value) throw new Error('Give a name or choose somebody, not both');
+        const told = await enrol({ groups, ...(name ? { name } : { subject: picker.value.id }) }, '/api/sightings/name');
+        if (told) close(told);
+      }, { text: 'Enrol', icon: 'check' }, groups.length > 1 && h('p.muted', null, 'All chosen groups become samples of one person.'), field('Name', input), picker.el);
+    });
+    if (!result) return false;
+    put(said, result.subject ? outcome(result) : null);
+    await list();
+    return false;
+  };
+
+  list();
+  return page('Unknown faces', { lede: 'Seen by the camera, and nobody enrolled.', actions: ignored }, said, holder, bar);
+}
