@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod accounts;
+mod assets;
 mod device;
 mod events;
 pub(crate) mod live;
@@ -45,7 +46,8 @@ pub(crate) fn operations() -> Vec<Operation> {
 /// What the web server serves.
 pub(crate) fn router(site: Arc<Site>) -> Router {
     operation::router(operations(), &site)
-        .fallback(async || Problem::missing("page"))
+        .merge(assets::router())
+        .fallback(assets::nowhere)
         .method_not_allowed_fallback(not_allowed)
         .with_state(site)
 }
