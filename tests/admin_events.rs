@@ -90,7 +90,7 @@ fn viewer_is_shown_frames_with_the_faces_of_those_very_frames() {
         let id = frame.json["frame"].as_u64().unwrap();
         assert!(last.is_none_or(|last| id > last), "{id} after {last:?}");
         last = Some(id);
-        // The scene says itself who was where in this frame; elsewhere there is no face.
+        // The scene says itself who was where in this frame, but for those who are fading in or out.
         let heads = scene.visible(id);
         for face in faces(&frame) {
             let bbox = &face["bbox"];
@@ -101,8 +101,10 @@ fn viewer_is_shown_frames_with_the_faces_of_those_very_frames() {
             if face["state"] == "identified" {
                 let name = face["name"].as_str().unwrap();
                 assert!(number(&face["score"]) > 0.3 && number(&face["quality"]) > 0.0, "{face}");
-                assert_eq!(at.map(|head| head.person), Some(name), "{face} in frame {id}");
-                names.insert(name.to_owned());
+                assert!(at.is_none_or(|head| head.person == name), "{face} in frame {id}");
+                if at.is_some() {
+                    names.insert(name.to_owned());
+                }
             } else if face["state"] == "undecided" && !face["reason"].is_null() {
                 assert!(face["reason"]["message"].as_str().unwrap().len() > 3);
             }
@@ -110,6 +112,19 @@ fn viewer_is_shown_frames_with_the_faces_of_those_very_frames() {
         frames += 1;
     }
     assert!(placed > 20, "{placed} faces in {frames} frames");
+}
+
+#[test]
+fn viewer_who_signs_out_sees_no_more() {
+    let device = Device::start();
+    let mut socket = device.client.socket("/api/live").unwrap();
+    socket.next_frame().unwrap();
+    assert_eq!(device.client.send("POST", "/api/sign-out", None).unwrap().status, 204);
+    let deadline = Instant::now() + PATIENCE;
+    while socket.say("next").and_then(|()| socket.next_frame()).is_ok() {
+        assert!(Instant::now() < deadline, "it goes on");
+    }
+    assert!(device.client.socket("/api/live").is_err());
 }
 
 #[test]
@@ -266,7 +281,7 @@ fn impossible_settings_are_refused_with_everything_that_is_wrong() {
     let nobody = free_address().unwrap();
     let answer = test(json!({ "mqtt.host": "127.0.0.1", "mqtt.port": nobody.port() })).json();
     assert_eq!(answer["ok"], false);
-    assert!(answer["message"].as_str().unwrap().contains("refused"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("nothing listens there"), "{answer}");
     let answer = test(json!({})).json();
     assert!(answer["message"].as_str().unwrap().contains("mqtt.host is empty"), "{answer}");
     assert_eq!(test(json!({ "mqtt.port": 0 })).status, 422);
@@ -297,9 +312,9 @@ fn program_starts_itself_again_with_what_was_set() {
 #[test]
 fn cameras_and_device_are_described() {
     let device = Device::start();
-    let found = device.until("/api/device", |found| !found["camera"].is_null());
+    let found = device.until("/api/device", |found| found["health"]["parts"]["camera"]["state"] == "working");
+    assert_eq!(found["camera"]["size"], json!({ "width": 640, "height": 480 }));
     assert_eq!(found["gallery"]["subjects"], 2);
     assert_eq!(found["models"]["embedder"]["sha256"].as_str().unwrap().len(), 64);
-    assert_eq!(found["health"]["parts"]["camera"]["state"], "working");
     assert!(device.get("/api/cameras")["cameras"].is_array());
 }
