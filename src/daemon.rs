@@ -257,6 +257,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
         examiner_names.push(name);
     }
+
     // What the admin page changes.
     let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
     let switchboard = Switchboard {
@@ -300,6 +301,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
+        examiner: examiner.clone(),
+        thresholds,
         status: status.clone(),
         clock: Arc::clone(&clock),
         config: config_in_force.clone(),

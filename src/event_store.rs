@@ -14,7 +14,7 @@ mod store;
 mod thread;
 mod upkeep;
 
-pub use gallery::{Erasure, GalleryRefusal, GalleryRequest, SubjectDetails};
+pub use gallery::{Erasure, GalleryRefusal, GalleryRequest, Reply, SubjectDetails};
 pub use handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
 pub use query::{EventCursor, EventFilter, EventPage, EventSummary, HOUR_MS, Hour, LATENCY_BOUNDS_MS};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};

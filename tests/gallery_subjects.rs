@@ -253,7 +253,8 @@ fn snapshot_that_follows_changes_equals_one_that_is_loaded() {
     let mut known: Vec<SubjectId> = Vec::new();
     let mut changes = [0; 6];
     for step in 0..300 {
-        let kind = random.below(6);
+        // Enrolled thrice as often as erased, so that there is something to change.
+        let kind = [0, 0, 0, 1, 2, 3, 4, 5][random.below(8)];
         let at = random.below(known.len().max(1));
         let id = match (kind, known.get(at).copied()) {
             (0, _) | (_, None) => {
@@ -296,7 +297,7 @@ fn snapshot_that_follows_changes_equals_one_that_is_loaded() {
         let loaded = device.store.load_snapshot(&space()).unwrap();
         assert_eq!(told(&followed, &probes), told(&loaded, &probes), "after change {step} of kind {kind}");
     }
-    assert!(changes.iter().all(|count| *count > 20), "{changes:?}");
+    assert!(changes.iter().all(|count| *count > 15), "{changes:?}");
     assert!(known.len() > 10);
     // Negative control: without following, the two differ.
     let stale = device.store.load_snapshot(&space()).unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::accounts::Accounts;
+use super::faces::Faces;
 use super::jobs::JobDesk;
 use super::live::LiveView;
 use super::overview::ModelsView;
@@ -39,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) looks: LookChannel,
     /// The same as viewers get it.
     pub(crate) view: Arc<LiveView>,
+    /// Still pictures, and what is done with the faces in them.
+    pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
     /// The settings, and where they are changed.
@@ -150,13 +153,19 @@ pub(crate) mod tests {
                 work: JobDesk {
                     jobs: Jobs::new(Arc::clone(&clock)),
                     state: state.clone(),
-                    examiner,
+                    examiner: examiner.clone(),
                     store: store.clone(),
                     config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
                     backup: Arc::new(BackupSource::new(state.clone(), &key)),
                 },
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),
+                faces: Arc::new(Faces::new(
+                    examiner.clone(),
+                    config,
+                    manifest.embedder.thresholds,
+                    Arc::clone(&clock),
+                )),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),

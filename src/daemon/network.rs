@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::broker::BrokerKeeper;
 use crate::admin;
 use crate::admin::accounts::{AccountStore, Accounts};
+use crate::admin::faces::Faces;
 use crate::admin::jobs::JobDesk;
 use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
@@ -24,9 +25,11 @@ use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
+use crate::examiner::Examiner;
 use crate::http::{self, Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
+use crate::models::Thresholds;
 use crate::mqtt::{Beat, MqttStats};
 use crate::status::{Part, Status};
 use crate::supervisor::{Heartbeat, Supervisor};
@@ -43,6 +46,8 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
+    pub(super) examiner: Examiner,
+    pub(super) thresholds: Thresholds,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     /// The settings in force.
@@ -152,6 +157,12 @@ impl NetworkParts {
             models: self.models.clone(),
             work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
+            faces: Arc::new(Faces::new(
+                self.examiner.clone(),
+                config,
+                self.thresholds,
+                Arc::clone(&self.clock),
+            )),
             links,
             shelf,
             readings: Semaphore::new(1),

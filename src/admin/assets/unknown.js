@@ -55,7 +55,7 @@ export function show({ signal }) {
 
   const naming = async groups => {
     const result = await dialog(groups.length > 1 ? `Name ${groups.length} groups` : 'Who is this?', close => {
-      const input = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 200 });
+      const input = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 120 });
       const picker = subjectPicker('Or somebody enrolled', { signal });
       return form(async () => {
         const name = input.value.trim();
@@ -66,7 +66,8 @@ export function show({ signal }) {
       }, { text: 'Enrol', icon: 'check' }, groups.length > 1 && h('p.muted', null, 'All chosen groups become samples of one person.'), field('Name', input), picker.el);
     });
     if (!result) return false;
-    put(said, result.subject ? outcome(result) : null);
+    const subject = await get(`/api/subjects/${result.subject}`, { signal });
+    put(said, outcome({ ...result, subject, refused: [] }), result.refused > 0 && h('p.muted.small', null, `${format.count(result.refused, 'picture was', 'pictures were')} not good enough and left out.`));
     await list();
     return false;
   };
