@@ -10,15 +10,24 @@
 
 pub mod access;
 pub mod accounts;
+mod assets;
+mod compare;
 mod device;
 mod events;
+pub(crate) mod faces;
+mod guide;
+pub(crate) mod jobs;
 pub(crate) mod live;
 pub(crate) mod operation;
 pub(crate) mod overview;
+mod pictures;
 pub(crate) mod problem;
 pub(crate) mod settings;
+mod sightings;
 pub(crate) mod site;
 mod socket;
+mod subjects;
+mod tray;
 
 use std::sync::Arc;
 
@@ -37,15 +46,22 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(device::operations());
     all.extend(live::operations());
     all.extend(events::operations());
+    all.extend(jobs::operations());
+    all.extend(sightings::operations());
     all.extend(settings::operations());
     all.extend(overview::operations());
+    all.extend(pictures::operations());
+    all.extend(subjects::operations());
+    all.extend(compare::operations());
+    all.extend(guide::operations());
     all
 }
 
 /// What the web server serves.
 pub(crate) fn router(site: Arc<Site>) -> Router {
     operation::router(operations(), &site)
-        .fallback(async || Problem::missing("page"))
+        .merge(assets::router())
+        .fallback(assets::nowhere)
         .method_not_allowed_fallback(not_allowed)
         .with_state(site)
 }

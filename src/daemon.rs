@@ -32,6 +32,8 @@ use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
 use switchboard::Switchboard;
 
+use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
@@ -44,15 +46,17 @@ use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreTh
 use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
+use crate::jobs::Jobs;
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
+use crate::sightings;
 use crate::status::{Condition, Part, Status};
 use crate::supervisor::Supervisor;
-use crate::vault::{RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
 /// Reports that may wait for whoever prints them.
@@ -75,6 +79,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
 const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
 const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
+/// A transaction and what the disk takes for it.
+const JOBS_DRAIN: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -197,6 +203,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }
+    let job_space = space.clone();
     // Its threads load networks of their own when they have work.
     let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
     let (store_thread, store) = StoreThread::new(StoreParts {
@@ -210,6 +217,11 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     })?;
+    let store_thread = store_thread.with_sightings(
+        state.clone(),
+        key.subkey(KeyPurpose::Sightings),
+        sightings::limits(&config, &thresholds),
+    );
     let ending = Arc::new(AtomicBool::new(false));
     supervisor.spawn("store", STORE_SILENCE, {
         let ending = Arc::clone(&ending);
@@ -246,6 +258,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
         examiner_names.push(name);
     }
+    let faces = Arc::new(Faces::new(examiner.clone(), &config, thresholds, Arc::clone(&clock)));
 
     // What the admin page changes.
     let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
@@ -254,6 +267,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         recogniser: recogniser_settings,
         capture: capture.control(),
         store: store.clone(),
+        faces: Arc::clone(&faces),
         network: network_config,
         log_level,
     };
@@ -267,6 +281,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         apply,
         Arc::clone(&restart),
     );
+
+    // Long work, at the pace the examiners allow.
+    let jobs = Jobs::new(Arc::clone(&clock));
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -287,11 +304,20 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
+        faces,
         status: status.clone(),
         clock: Arc::clone(&clock),
-        config: config_in_force,
+        config: config_in_force.clone(),
         settings: Arc::new(desk),
         models: models_view,
+        work: JobDesk {
+            jobs: jobs.clone(),
+            state: state.clone(),
+            examiner: examiner.clone(),
+            store: store.clone(),
+            config: config_in_force,
+            space: job_space,
+        },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
@@ -335,12 +361,17 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     cancel.cancel();
     let published = supervisor.join("network", left());
+    // Between two subjects; what waits for an examiner is told that it has ended.
+    jobs.cancel_all();
     // What they are at is nobody's any more; the process ends without them if it takes long.
     examiner.end();
     for name in &examiner_names {
         if let Err(error) = supervisor.join(name, EXAMINER_DRAIN.min(left())) {
             tracing::warn!("{error:#}; leaving it behind");
         }
+    }
+    if !jobs.end(JOBS_DRAIN.min(left())) {
+        tracing::warn!("long work does not end; leaving it behind");
     }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());

@@ -14,6 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 
@@ -154,6 +155,7 @@ struct Queues {
 
 struct Shared {
     queues: Mutex<Queues>,
+    config: ArcSwap<Config>,
     batch_places: usize,
     /// There is work, or an end.
     work: Condvar,
@@ -252,17 +254,16 @@ impl Examiner {
         let threads = cores.min(MOST_THREADS);
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
+            config: ArcSwap::from_pointee(config.clone()),
             batch_places: threads * BATCH_PLACES,
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
             large: Mutex::new(()),
         });
-        let config = Arc::new(config.clone());
         let thread = |number| ExaminerThread {
             name: format!("examiner-{number}"),
             shared: Arc::clone(&shared),
-            config: Arc::clone(&config),
             space: space.clone(),
             clock: Arc::clone(clock),
         };
@@ -298,6 +299,11 @@ impl Examiner {
         urgency: Urgency,
     ) -> Result<Examined, ExamineError> {
         self.ask_blocking(Given::Image(image), urgency)
+    }
+
+    /// Goes on with other settings of detection and quality, from the next picture on.
+    pub fn configure(&self, config: &Config) {
+        self.shared.config.store(Arc::new(config.clone()));
     }
 
     /// Lets the threads finish what they are at; everything that waits is told that it ended.
@@ -357,11 +363,16 @@ impl Examiner {
     }
 }
 
+/// Loaded networks, and the settings they were loaded with.
+struct Networks {
+    perception: Perception,
+    config: Arc<Config>,
+}
+
 /// One of the threads, not yet running.
 pub struct ExaminerThread {
     name: String,
     shared: Arc<Shared>,
-    config: Arc<Config>,
     space: EmbeddingSpaceId,
     clock: Arc<dyn Clock>,
 }
@@ -376,7 +387,7 @@ impl ExaminerThread {
     /// three in a row are an error.
     pub fn run(self, beat: &Heartbeat) -> anyhow::Result<()> {
         lower_priority();
-        let mut networks: Option<Perception> = None;
+        let mut networks: Option<Networks> = None;
         let (mut worked, mut panics) = (Monotonic::default(), 0);
         loop {
             beat.beat();
@@ -418,7 +429,7 @@ impl ExaminerThread {
 
     fn work(
         &self,
-        networks: &mut Option<Perception>,
+        networks: &mut Option<Networks>,
         given: Given,
         every_face: bool,
     ) -> Result<Examined, ExamineError> {
@@ -432,32 +443,35 @@ impl ExaminerThread {
             Given::Bytes(bytes) => still(&bytes)?,
             Given::Image(image) => image,
         };
+        let config = self.shared.config.load_full();
+        if networks.as_ref().is_some_and(|networks| !Arc::ptr_eq(&networks.config, &config)) {
+            *networks = None;
+        }
         let networks = match networks {
             Some(networks) => networks,
-            None => networks.insert(self.load()?),
+            None => networks.insert(self.load(config)?),
         };
-        let faces = examine(networks, &image, every_face)?;
+        let faces = examine(&mut networks.perception, &image, every_face)?;
         Ok(Examined { image, faces })
     }
 
-    fn load(&self) -> Result<Perception, ExamineError> {
+    fn load(&self, config: Arc<Config>) -> Result<Networks, ExamineError> {
         let failed = |error: &dyn std::fmt::Display| {
             tracing::warn!("the models cannot be loaded for still pictures: {error}");
             ExamineError::Failed(format!("the models cannot be loaded: {error}"))
         };
-        let models = ModelSet::load(&install::models_folder(&self.config)).map_err(|error| failed(&error))?;
-        let runtime =
-            models.runtime(&install::litert_library(&self.config)).map_err(|error| failed(&error))?;
-        let networks = Perception::new(&models, &runtime, &self.config).map_err(|error| failed(&error))?;
+        let models = ModelSet::load(&install::models_folder(&config)).map_err(|error| failed(&error))?;
+        let runtime = models.runtime(&install::litert_library(&config)).map_err(|error| failed(&error))?;
+        let perception = Perception::new(&models, &runtime, &config).map_err(|error| failed(&error))?;
         // An update may have put other files there while the program runs.
-        if networks.embedding_space() != &self.space {
+        if perception.embedding_space() != &self.space {
             return Err(failed(&format_args!(
                 "the files are of the embedding space {}, the running program works with {}; restart it",
-                networks.embedding_space(),
+                perception.embedding_space(),
                 self.space
             )));
         }
-        Ok(networks)
+        Ok(Networks { perception, config })
     }
 }
 

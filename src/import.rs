@@ -154,7 +154,8 @@ pub fn import(
     let files = contents.files() as u64;
     if files == 0 {
         return Err(Stopped::Failed(
-            "the archive holds no files; put the pictures of each person into a folder of their name".to_owned(),
+            "the archive holds no files; put the pictures of each person into a folder of their name"
+                .to_owned(),
         ));
     }
     let mut run = Run {
@@ -313,8 +314,7 @@ impl Run<'_> {
         };
         if !candidates.is_empty() {
             let places: Vec<_> = candidates.iter().map(|candidate| candidate.index).collect();
-            let mut order =
-                EnrolmentOrder::named(group.name.clone(), candidates, UnusableSamples::Skip);
+            let mut order = EnrolmentOrder::named(group.name.clone(), candidates, UnusableSamples::Skip);
             order.accept_similar = self.accept_similar;
             match self.ask(order)? {
                 Ok(done) => {
@@ -345,7 +345,12 @@ impl Run<'_> {
                         report(sample.index, ReportOutcome::Refused, reason_code(&sample.reason), message);
                     }
                     for sample in done.duplicates {
-                        report(sample.index, ReportOutcome::Duplicate, "duplicate", repeats(sample.of, &paths));
+                        report(
+                            sample.index,
+                            ReportOutcome::Duplicate,
+                            "duplicate",
+                            repeats(sample.of, &paths),
+                        );
                     }
                 }
                 Err(EnrolmentError::LooksLike(others)) => {
@@ -360,7 +365,12 @@ impl Run<'_> {
                 }
                 Err(EnrolmentError::Refused(EnrolmentRefused::OnlyDuplicates(duplicates))) => {
                     for sample in duplicates {
-                        report(sample.index, ReportOutcome::Duplicate, "duplicate", repeats(sample.of, &paths));
+                        report(
+                            sample.index,
+                            ReportOutcome::Duplicate,
+                            "duplicate",
+                            repeats(sample.of, &paths),
+                        );
                     }
                 }
                 Err(EnrolmentError::Refused(EnrolmentRefused::Unusable(refused))) => {
@@ -371,7 +381,8 @@ impl Run<'_> {
                 }
                 Err(EnrolmentError::Refused(EnrolmentRefused::Ambiguous(_))) => {
                     for place in places {
-                        let message = "the pictures of this folder show different people, and none of them in most";
+                        let message =
+                            "the pictures of this folder show different people, and none of them in most";
                         report(place, ReportOutcome::Refused, "different_people", message.to_owned());
                     }
                 }
@@ -407,10 +418,7 @@ impl Run<'_> {
     }
 
     /// Asks the store to enrol. A busy one is asked again: the recogniser's events come first.
-    fn ask(
-        &self,
-        order: EnrolmentOrder,
-    ) -> Result<Result<crate::enrol::Enrolled, EnrolmentError>, Stopped> {
+    fn ask(&self, order: EnrolmentOrder) -> Result<Result<crate::enrol::Enrolled, EnrolmentError>, Stopped> {
         for _ in 0..STORE_ATTEMPTS {
             match self.parts.store.enrol_blocking(order.clone()) {
                 Ok(done) => return Ok(Ok(done)),

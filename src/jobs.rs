@@ -406,15 +406,21 @@ impl Jobs {
         }
     }
 
-    /// Cancels all and waits for them, at most `patience`; false if some go on.
-    pub fn end(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Cancels all, and starts nothing more.
+    pub fn cancel_all(&self) {
         let mut state = self.0.lock();
         state.ending = true;
         for job in state.jobs.iter_mut().filter(|job| !job.view.state.has_ended()) {
             job.wanted = Wanted::Cancel;
         }
         self.0.changed.notify_all();
+    }
+
+    /// Cancels all and waits for them, at most `patience`; false if some go on.
+    pub fn end(&self, patience: Duration) -> bool {
+        self.cancel_all();
+        let deadline = Instant::now() + patience;
+        let mut state = self.0.lock();
         while state.jobs.iter().any(|job| !job.view.state.has_ended()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

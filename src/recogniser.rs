@@ -24,7 +24,7 @@ use crate::examiner;
 use crate::frame::{FrameId, FrameSize, ImagePool, PooledImage, RawFrame, RgbImage};
 use crate::gallery::{Gallery, SampleQuality, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
-use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
+use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify_ranked};
 use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
 use crate::metrics::{Metrics, Stage};
 use crate::models::Thresholds;
@@ -451,18 +451,21 @@ impl Recogniser {
                 let gallery = self.gallery.current();
                 let ranked = self
                     .metrics
-                    .time(Stage::Search, || gallery.search(&embedding, RANKED_SUBJECTS, &mut self.scratch))
+                    .time(Stage::Search, || gallery.rank(&embedding, RANKED_SUBJECTS, &mut self.scratch))
                     .expect("the gallery was loaded for this embedding space");
-                (Some(embedding), identify(&ranked, &self.thresholds))
+                (Some(embedding), identify_ranked(&ranked, &self.thresholds))
             }
         };
         match &decision {
             Decision::Match { .. } => {}
             Decision::Inconclusive(reason) => count(&mut self.stats.inconclusive, reason.code()),
-            Decision::NoMatch { best: Some(_) } => {
+            Decision::NoMatch { ruled_out: Some(_), .. } => {
+                count(&mut self.stats.no_match, Reason::RuledOut.code());
+            }
+            Decision::NoMatch { best: Some(_), .. } => {
                 count(&mut self.stats.no_match, Reason::BelowThreshold.code());
             }
-            Decision::NoMatch { best: None } => {
+            Decision::NoMatch { best: None, .. } => {
                 count(&mut self.stats.no_match, Reason::NobodyEnrolled.code());
             }
         }
@@ -590,7 +593,7 @@ impl Recogniser {
             Decision::Match { candidate, .. } => {
                 AttemptOutcome::Match { subject: candidate.subject, score: candidate.score }
             }
-            Decision::NoMatch { best } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
+            Decision::NoMatch { best, .. } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
             Decision::Inconclusive(reason) => AttemptOutcome::Inconclusive(reason.code()),
         };
         let (captured_wall, first_seen_at) = (self.wall(captured_at), self.wall(face.first_seen));

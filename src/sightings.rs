@@ -10,10 +10,14 @@
 mod grouping;
 mod store;
 
+use std::time::Duration;
+
 use crate::clock::UnixMillis;
+use crate::config::Config;
 use crate::embedding::Embedding;
 use crate::frame::RgbImage;
 use crate::gallery::SampleQuality;
+use crate::models::Thresholds;
 
 pub use grouping::{GroupingThresholds, Groups, MAX_EXEMPLARS, SightingGroupId, redundant};
 pub use store::{
@@ -38,4 +42,14 @@ impl std::fmt::Debug for Sighting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Sighting(..)")
     }
+}
+
+/// What is kept of unknown faces by the settings; `None`: nothing.
+pub fn limits(config: &Config, in_force: &Thresholds) -> Option<SightingLimits> {
+    let settings = &config.sightings;
+    settings.keep.then(|| SightingLimits {
+        keep: Duration::from_secs(3_600 * u64::from(settings.keep_hours)),
+        most: settings.maximum,
+        grouping: GroupingThresholds::from(in_force),
+    })
 }

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::broker::BrokerKeeper;
 use crate::admin;
 use crate::admin::accounts::{AccountStore, Accounts};
+use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::SettingsDesk;
@@ -42,6 +44,7 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
+    pub(super) faces: Arc<Faces>,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     /// The settings in force.
@@ -49,6 +52,8 @@ pub(super) struct NetworkParts {
     /// Where they are changed.
     pub(super) settings: Arc<SettingsDesk>,
     pub(super) models: ModelsView,
+    /// What long work is started with.
+    pub(super) work: JobDesk,
 }
 
 impl NetworkParts {
@@ -144,9 +149,11 @@ impl NetworkParts {
             live: self.live.clone(),
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
+            faces: Arc::clone(&self.faces),
             event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
+            work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
             links,
             shelf,

@@ -8,6 +8,7 @@ mod error;
 mod groups;
 mod listing;
 mod rows;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use rows::{
 };
 
 pub use error::GalleryError;
+pub use upkeep::{MAX_COUNTER_EXAMPLES, StaleSample};
 
 /// Name of the database in the state folder.
 pub const DATABASE_FILE: &str = "gallery.db";

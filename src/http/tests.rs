@@ -101,6 +101,7 @@ impl Server {
             looks: 4,
             probes: 4,
             crop: Some(Arc::new(RgbImage::black(16, 16))),
+            sighting: None,
             outcome: Outcome::Unknown { best_score: None, reason: Reason::NobodyEnrolled },
         }));
         blocking(site.store.waiting(0, 100)).unwrap().last().unwrap().id

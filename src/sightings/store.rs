@@ -15,7 +15,7 @@ use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::gallery::SampleQuality;
 use crate::score::QualityScore;
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{StateFolder, Subkey};
 
 /// Name of the database in the state folder.
 pub const SIGHTINGS_FILE: &str = "sightings.db";
@@ -119,13 +119,13 @@ impl std::fmt::Debug for SightingStore {
 }
 
 /// Erases what an earlier run kept, when nothing is to be kept any more. True if there was anything.
-pub fn erase_files(state: &StateFolder, key: &RootKey) -> Result<bool, SightingError> {
+pub fn erase_files(state: &StateFolder, key: &Subkey) -> Result<bool, SightingError> {
     let path = state.path().join(SIGHTINGS_FILE);
     if path.symlink_metadata().is_err() {
         return Ok(false);
     }
     // Overwritten first, while it can be. A file that does not open is unreadable as it is.
-    if let Ok(connection) = database::open_or_create(state, &key.subkey(KeyPurpose::Sightings), &SCHEMA) {
+    if let Ok(connection) = database::open_or_create(state, key, &SCHEMA) {
         let emptied = connection.execute_batch("delete from sighting_group; pragma wal_checkpoint(truncate)");
         emptied.map_err(|error| DatabaseError::sqlite(&path, &SCHEMA, "erase all unknown faces", error))?;
     }
@@ -146,13 +146,13 @@ impl SightingStore {
     /// embedding space can be compared with nothing any more, and is erased.
     pub fn open(
         state: &StateFolder,
-        key: &RootKey,
+        key: &Subkey,
         clock: Arc<dyn Clock>,
         space: &EmbeddingSpaceId,
         limits: SightingLimits,
     ) -> Result<Self, SightingError> {
         let path = state.path().join(SIGHTINGS_FILE);
-        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Sightings), &SCHEMA)?;
+        let connection = database::open_or_create(state, key, &SCHEMA)?;
         let mut store = Self { connection, path, clock, limits, groups: Groups::new() };
         store.write("erase what is of another network", |transaction| {
             transaction.execute("delete from sighting where embedding_space != ?1", [space.as_str()])?;
@@ -169,6 +169,11 @@ impl SightingStore {
         })?;
         store.empty_log()?;
         Ok(store)
+    }
+
+    /// Keeps otherwise from now on.
+    pub fn set_limits(&mut self, limits: SightingLimits) {
+        self.limits = limits;
     }
 
     /// Takes in one visit: it joins the group it looks like, or begins one. Of an ignored group the new
@@ -489,6 +494,7 @@ mod tests {
     use crate::clock::SimulatedClock;
     use crate::frame::RgbImage;
     use crate::models::Thresholds;
+    use crate::vault::{KeyPurpose, RootKey};
 
     const HOUR: i64 = 3_600_000;
 
@@ -500,8 +506,8 @@ mod tests {
         most: u32,
     }
 
-    fn key() -> RootKey {
-        RootKey::from_bytes([7; 32])
+    fn key() -> Subkey {
+        RootKey::from_bytes([7; 32]).subkey(KeyPurpose::Sightings)
     }
 
     fn space() -> EmbeddingSpaceId {

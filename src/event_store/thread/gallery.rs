@@ -30,6 +30,7 @@ impl StoreThread {
                 }
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
+            GalleryRequest::Rules(rules) => self.parts.rules = rules,
             GalleryRequest::Edit(id, edit, reply) => {
                 let result = self.parts.gallery_store.edit(id, &edit).map_err(GalleryRefusal::from);
                 let result = result.and_then(|()| {
@@ -96,7 +97,7 @@ impl StoreThread {
     }
 
     /// Brings what is searched up to date with a change of one subject that is on the disk.
-    fn changed(&mut self, id: SubjectId) {
+    pub(super) fn changed(&mut self, id: SubjectId) {
         let now = self.parts.gallery.current();
         match self.parts.gallery_store.update_snapshot(&now, id) {
             Ok(snapshot) => {
