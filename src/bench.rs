@@ -2,6 +2,7 @@
 
 pub mod frames;
 pub mod idle;
+pub mod import;
 pub mod latency;
 pub mod memory;
 mod process;

@@ -36,6 +36,7 @@ use crate::admin::faces::Faces;
 use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
+use crate::backup::BackupSource;
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
@@ -203,7 +204,6 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }
-    let job_space = space.clone();
     // Its threads load networks of their own when they have work.
     let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
     let (store_thread, store) = StoreThread::new(StoreParts {
@@ -316,7 +316,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
             examiner: examiner.clone(),
             store: store.clone(),
             config: config_in_force,
-            space: job_space,
+            backup: Arc::new(BackupSource::new(state.clone(), &key)),
         },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;

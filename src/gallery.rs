@@ -24,4 +24,5 @@ pub use search::{Candidate, SearchScratch};
 pub use snapshot::{
     Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
 };
+pub(crate) use store::gallery_schema;
 pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample};

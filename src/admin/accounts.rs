@@ -36,6 +36,7 @@ pub use records::{AccessRequest, AccountError, AuditEntry, Invitation, NewAuditE
 pub use secret::{Secret, SecretHash};
 pub(super) use secret::{csrf, same};
 pub(super) use sign_in::{Actor, session_token};
+pub(crate) use store::accounts_schema;
 pub use store::{ACCOUNTS_FILE, AccountStore};
 
 use live::Live;

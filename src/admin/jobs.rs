@@ -16,18 +16,20 @@ use hyper::body::Frame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use super::access::{Access, Caller, Role};
-use super::operation::{Asked, Named, Operation};
+use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
 use crate::archive::Archive;
+use crate::backup::BackupSource;
 use crate::config::Config;
-use crate::embedding::EmbeddingSpaceId;
 use crate::event_store::StoreHandle;
 use crate::examiner::Examiner;
 use crate::import::{ImportParts, import};
 use crate::jobs::{Download, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
+use crate::reembed::{ReembedParts, reembed};
 use crate::spool::{Spool, SpoolError, SpoolReader, SpoolWriter};
 use crate::vault::StateFolder;
 
@@ -55,8 +57,8 @@ pub(crate) struct JobDesk {
     pub(crate) store: StoreHandle,
     /// The settings in force.
     pub(crate) config: watch::Receiver<Arc<Config>>,
-    /// The space of the templates that are searched.
-    pub(crate) space: EmbeddingSpaceId,
+    /// What a backup is made of.
+    pub(crate) backup: Arc<BackupSource>,
 }
 
 /// The routes.
@@ -92,6 +94,18 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives_bytes("application/octet-stream")
             .refuses(&[404])
             .within(UPLOAD_WITHIN),
+        Operation::post("/api/jobs/reembed", Role::Admin, "reembed_gallery", start_reembedding)
+            .about(
+                "Makes templates of the present network from the pictures that are kept, for samples that \
+                 have none.",
+            )
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 503]),
+        Operation::post("/api/jobs/backup", Role::Owner, "make_backup", start_backup)
+            .about("Copies gallery and accounts into one file under a passphrase, to be fetched once.")
+            .takes::<BackupGiven>()
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 422, 503]),
         Operation::post("/api/imports", Role::Operator, "import_archive", upload)
             .about(
                 "Enrols a zip of NAME/picture.jpg as a job. Each subject is enrolled wholly or not at all; the \
@@ -200,6 +214,42 @@ async fn report(
     let after = query.after.unwrap_or(0) as usize;
     let page = site.work.jobs.report(id, after, limit).ok_or_else(|| Problem::missing("job"))?;
     Ok(Json(ReportView { entries: page.entries, next: page.next, dropped: page.dropped }))
+}
+
+async fn start_reembedding(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let desk = site.work.clone();
+    let import = ImportParts::new(&desk.config.borrow(), desk.examiner, desk.store);
+    let parts = ReembedParts { examiner: import.examiner, store: import.store, width: import.width };
+    let job = desk.jobs.start(JobKind::Reembed, caller.name, move |control| reembed(&parts, control))?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
+/// How to protect a backup.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BackupGiven {
+    /// All that protects the file: twelve characters at least.
+    passphrase: String,
+}
+
+async fn start_backup(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Given(given): Given<BackupGiven>,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let passphrase = Zeroizing::new(given.passphrase);
+    let (source, now) = (Arc::clone(&site.work.backup), site.clock.wall());
+    source
+        .check_passphrase(&passphrase)
+        .map_err(|error| Problem::unusable("passphrase", error.to_string()))?;
+    let job = site
+        .work
+        .jobs
+        .start(JobKind::Backup, caller.name, move |control| source.run(&passphrase, now, control))?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
 }
 
 /// How to import.

@@ -72,6 +72,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::admin::accounts::AccountStore;
     use crate::admin::settings::tests::desk;
+    use crate::backup::BackupSource;
     use crate::config::Config;
     use crate::embedding::EmbeddingSpaceId;
     use crate::enrol::EnrolmentRules;
@@ -156,7 +157,7 @@ pub(crate) mod tests {
                     examiner: examiner.clone(),
                     store: store.clone(),
                     config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
-                    space,
+                    backup: Arc::new(BackupSource::new(state.clone(), &key)),
                 },
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::idle::{Motion, bench_idle, record as record_idle};
+use limen::bench::import::{ImportTimings, Site, archive, bare, free_port, pictures, spread};
 use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record as record_visits};
 use limen::bench::search::bench_search;
 use limen::bench::standby::bench_standby;
@@ -36,6 +37,9 @@ const STARTS: u32 = 5;
 /// Long enough for twenty forced looks.
 const IDLE_SECONDS: u32 = 20;
 const VISITS: u32 = 500;
+const PICTURES: u32 = 1_000;
+/// How long recognition is watched without an import: about forty visits.
+const ALONE: Duration = Duration::from_secs(55);
 /// What a daemon under measurement is called.
 const DEVICE: &str = "bench";
 
@@ -93,6 +97,13 @@ enum What {
         #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
         seconds: u32,
     },
+    /// Import of an archive of pictures beside what the networks alone manage, its memory, and recognition
+    /// in the meantime, over the whole daemon
+    Import {
+        /// Pictures to import, twice
+        #[arg(long, default_value_t = PICTURES, value_parser = clap::value_parser!(u32).range(8..=20_000))]
+        pictures: u32,
+    },
     /// From capturing a frame to a subscriber of a broker, over the whole daemon: 640x480 at 15 Hz
     Latency {
         /// Visits to time, of 1.3 s each
@@ -119,6 +130,7 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         Some(What::Start { rounds }) => start(context, *rounds)?,
         Some(What::Idle { seconds }) => idle(context, *seconds)?,
         Some(What::Standby { seconds }) => standby(context, *seconds)?,
+        Some(What::Import { pictures }) => import(context, *pictures as usize)?,
         Some(What::Latency { visits, broker }) => latency(context, *visits, broker.as_deref())?,
     }
     Ok(Answer::Yes)
@@ -227,11 +239,13 @@ impl Bench {
 
     /// The command of the daemon, with settings of its own: whatever this machine is configured for
     /// does not matter here.
-    fn daemon(&self, context: &Context, host: &str, port: u16, more: &str) -> Result<Process> {
+    fn daemon(&self, context: &Context, broker: Option<(&str, u16)>, more: &str) -> Result<Process> {
         let settings = self.folder.path().join("limen.toml");
+        let mqtt = broker
+            .map_or_else(String::new, |(host, port)| format!("[mqtt]\nhost = \"{host}\"\nport = {port}\n"));
         let text = format!(
             "[device]\nid = \"{DEVICE}\"\n[camera]\nrate_hz = {RATE_HZ:.1}\n\
-             [mqtt]\nhost = \"{host}\"\nport = {port}\n{more}"
+             {mqtt}{more}"
         );
         std::fs::write(&settings, text).with_context(|| format!("writing {}", settings.display()))?;
         let mut command = Process::new(std::env::current_exe().context("finding this program")?);
@@ -246,6 +260,58 @@ impl Bench {
         command.env("LIMEN_LOG__LEVEL", "error");
         Ok(command)
     }
+
+    /// A code by which the first owner is made, from a program beside the daemon.
+    fn setup_code(&self, context: &Context) -> Result<String> {
+        let mut command = Process::new(std::env::current_exe().context("finding this program")?);
+        command.arg("--config").arg(self.folder.path().join("limen.toml"));
+        command.arg("--state").arg(&self.state).args(["--json", "users", "setup-code"]);
+        command.env("LIMEN_MODELS__FOLDER", install::models_folder(&context.config));
+        let out = command.output().context("asking for a setup code")?.stdout;
+        let answer: serde_json::Value = serde_json::from_slice(&out).context("asking for a setup code")?;
+        Ok(answer["code"].as_str().context("the setup code is no text")?.to_owned())
+    }
+}
+
+/// Runs this program as the daemon twice: on a recording of nobody, and on one of people who come and go.
+fn import(context: &Context, count: usize) -> Result<()> {
+    let given = pictures(count)?;
+    let whole = archive(&given)?;
+    let models = context.models()?;
+    let runtime = models.runtime(&install::litert_library(&context.config))?;
+    let bare_per_s = bare(&models, &runtime, &context.config, &given)?;
+    drop(given);
+    let site = |bench: &Bench, more: &str| -> Result<Site> {
+        let port = free_port()?;
+        let listen = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n{more}");
+        let mut command = bench.daemon(context, None, &listen)?;
+        command.arg("--json");
+        Site::start(command, port, || bench.setup_code(context))
+    };
+    let quiet = Bench::new(context)?;
+    record_idle(&quiet.recording(), SIZE, Motion::Still)?;
+    let daemon = site(&quiet, "")?;
+    let memory_before = daemon.memory()?;
+    let (import_per_s, _) = daemon.import(&whole, count)?;
+    let memory_after = daemon.memory()?;
+    drop(daemon);
+    let busy = Bench::new(context)?;
+    record_visits(&busy.recording(), SIZE)?;
+    let daemon = site(&busy, &format!("[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n"))?;
+    let live_alone = daemon.watch(ALONE)?;
+    let (import_busy_per_s, meanwhile) = daemon.import(&whole, count)?;
+    let timings = ImportTimings {
+        pictures: count,
+        archive_bytes: whole.len(),
+        bare_per_s,
+        import_per_s,
+        import_busy_per_s,
+        memory_before,
+        memory_after,
+        live_alone,
+        live_meanwhile: spread(meanwhile)?,
+    };
+    context.output.result(&json!({ "import": timings }), || timings.to_string())
 }
 
 fn standby(context: &Context, seconds: u32) -> Result<()> {
@@ -253,7 +319,7 @@ fn standby(context: &Context, seconds: u32) -> Result<()> {
     record_idle(&bench.recording(), SIZE, Motion::Still)?;
     let broker = Broker::start()?;
     let (host, port) = broker.address();
-    let command = bench.daemon(context, &host, port, "[http]\nlisten = \"127.0.0.1:0\"\n")?;
+    let command = bench.daemon(context, Some((&host, port)), "[http]\nlisten = \"127.0.0.1:0\"\n")?;
     let standby = bench_standby(command, Duration::from_secs(seconds.into()))?;
     context.output.result(&json!({ "standby": standby }), || standby.to_string())
 }
@@ -272,7 +338,7 @@ fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
         }
     };
     let more = format!("[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n");
-    let command = bench.daemon(context, &host, port, &more)?;
+    let command = bench.daemon(context, Some((&host, port)), &more)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let topic = format!("limen/{DEVICE}/event");
     let timings = runtime.block_on(bench_latency((host, port), &topic, command, visits as usize))?;

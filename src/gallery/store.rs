@@ -53,6 +53,11 @@ pub(super) const SCHEMA: Schema = Schema {
     steps: &[ANNOUNCED, PICTURES_AND_GROUPS],
 };
 
+/// For copies of it.
+pub(crate) fn gallery_schema() -> &'static Schema {
+    &SCHEMA
+}
+
 /// Most samples of one enrolment: bounds the work of one transaction.
 pub const MAX_SAMPLES: usize = 256;
 const MAX_NOTES_CHARS: usize = 2000;
