@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the operations: what is served is what is described.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use axum::Json;
@@ -43,10 +44,22 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
     let problem = generator.subschema_for::<ProblemBody>().to_value();
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations {
-        let described = describe(operation, &mut generator, &problem);
+        let described = describe(operation, &mut generator);
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[operation.method.as_str().to_lowercase()] = described;
     }
+    // Every refusal has the one form.
+    let refused: Map<String, Value> = operations
+        .iter()
+        .flat_map(refusals)
+        .collect::<BTreeSet<u16>>()
+        .into_iter()
+        .map(|status| {
+            let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+            let content = json!({ "application/json": { "schema": problem } });
+            (status.to_string(), json!({ "description": reason.unwrap_or("Refused"), "content": content }))
+        })
+        .collect();
     let header = |name: &str, about: &str| json!({ "type": "apiKey", "in": "header", "name": name, "description": about });
     let cookie = |name: &str, about: &str| json!({ "type": "apiKey", "in": "cookie", "name": name, "description": about });
     json!({
@@ -63,6 +76,7 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
+            "responses": refused,
             "securitySchemes": {
                 SESSION: cookie("__Host-limen", "The session of a browser, over TLS."),
                 SESSION_PLAIN: cookie("limen", "The session of a browser on the device itself, without TLS."),
@@ -73,7 +87,7 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
     })
 }
 
-fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Value) -> Value {
+fn describe(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let mut about = operation.about.to_owned();
     if let Access::Role(role) | Access::LocalOr(role) = operation.access {
         about.push_str(&format!("\n\nLeast role: {}.", role.name()));
@@ -90,7 +104,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
         "description": about,
         "tags": [tag(operation.path)],
         "parameters": parameters(operation, generator),
-        "responses": responses(operation, generator, problem),
+        "responses": responses(operation, generator),
         "security": security(operation),
     });
     match operation.body {
@@ -181,7 +195,7 @@ fn resolved(schema: Value, generator: &SchemaGenerator) -> Value {
 
 /// What may be answered: that all goes well, the operation's own refusals, and those that follow from
 /// who may call it and what it takes.
-fn responses(operation: &Operation, generator: &mut SchemaGenerator, problem: &Value) -> Value {
+fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
     let (status, gives) = operation.gives;
     let mut all = Map::new();
     let good = match gives {
@@ -203,13 +217,8 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator, problem: &V
     };
     all.insert(status.as_u16().to_string(), good);
     for refusal in refusals(operation) {
-        let reason = StatusCode::from_u16(refusal).ok().and_then(|status| status.canonical_reason());
-        all.entry(refusal.to_string()).or_insert_with(|| {
-            json!({
-                "description": reason.unwrap_or("Refused"),
-                "content": { "application/json": { "schema": problem } },
-            })
-        });
+        let refused = || json!({ "$ref": format!("#/components/responses/{refusal}") });
+        all.entry(refusal.to_string()).or_insert_with(refused);
     }
     all.into()
 }
@@ -244,8 +253,6 @@ fn refusals(operation: &Operation) -> Vec<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
