@@ -294,11 +294,11 @@ fn import(context: &Context, count: usize) -> Result<()> {
     let bare_per_s = bare(&models, &runtime, &context.config, &given)?;
     drop(given);
     let site = |bench: &Bench, more: &str| -> Result<Site> {
-        let port = free_port()?;
-        let listen = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n{more}");
+        let address = free_address()?;
+        let listen = format!("[http]\nlisten = \"{address}\"\n{more}");
         let mut command = bench.daemon(context, &bench.replay(), &listen)?;
         command.arg("--json");
-        Site::start(command, port, || setup_code(&bench.state))
+        Site::start(command, address.port(), || setup_code(&bench.state))
     };
     let quiet = Bench::new(context)?;
     record_idle(&quiet.recording(), SIZE, Motion::Still)?;
