@@ -18,6 +18,7 @@ pub(crate) mod faces;
 mod guide;
 pub(crate) mod jobs;
 pub(crate) mod live;
+mod openapi;
 pub(crate) mod operation;
 pub(crate) mod overview;
 mod pictures;
@@ -54,6 +55,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(subjects::operations());
     all.extend(compare::operations());
     all.extend(guide::operations());
+    all.extend(openapi::operations());
     all
 }
 

@@ -12,7 +12,7 @@ use super::overview::ModelsView;
 use super::settings::SettingsDesk;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
-use crate::http::{Signer, SnapshotShelf};
+use crate::http::{Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::status::Status;
@@ -52,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) asking_cameras: Semaphore,
     /// Long work.
     pub(crate) work: JobDesk,
+    /// The certificate of the web server, for its fingerprint.
+    pub(crate) tls: Arc<Tls>,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
@@ -167,6 +169,7 @@ pub(crate) mod tests {
                     manifest.embedder.thresholds,
                     Arc::clone(&clock),
                 )),
+                tls: Arc::new(Tls::new(&config.http, &state, Arc::clone(&clock))),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),

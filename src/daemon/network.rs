@@ -25,7 +25,7 @@ use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
-use crate::http::{self, Signer, SnapshotShelf};
+use crate::http::{self, Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::mqtt::{Beat, MqttStats};
@@ -95,7 +95,11 @@ impl NetworkParts {
         let mut server = None;
         if let Some(listen) = listen {
             match self.accounts(config, state, key) {
-                Ok(accounts) => server = Some((listen, self.site(config, accounts, links, shelf))),
+                Ok(accounts) => {
+                    let tls = Arc::new(Tls::new(&config.http, state, Arc::clone(&self.clock)));
+                    let site = self.site(config, accounts, tls, links, shelf);
+                    server = Some((listen, config.http.plain, site));
+                }
                 // Recognition goes on without: a damaged file of accounts must keep nobody out of the door.
                 Err(error) => self.status.degraded(Part::Http, format!("{error:#}")),
             }
@@ -136,6 +140,7 @@ impl NetworkParts {
         &self,
         config: &Config,
         accounts: Arc<Accounts>,
+        tls: Arc<Tls>,
         links: Arc<Signer>,
         shelf: Arc<SnapshotShelf>,
     ) -> Arc<Site> {
@@ -155,6 +160,7 @@ impl NetworkParts {
             models: self.models.clone(),
             work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
+            tls,
             links,
             shelf,
             readings: Semaphore::new(1),
@@ -165,17 +171,21 @@ impl NetworkParts {
 
 async fn serve(
     broker: BrokerKeeper,
-    server: Option<(SocketAddr, Arc<Site>)>,
+    server: Option<(SocketAddr, bool, Arc<Site>)>,
     beat: &Heartbeat,
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(broker.run(cancel.clone()));
-    if let Some((listen, site)) = server {
+    if let Some((listen, plain, site)) = server {
         let parts = http::Parts {
             metrics: Arc::clone(&site.metrics),
             status: site.status.clone(),
             shelf: Arc::clone(&site.shelf),
+            tls: Arc::clone(&site.tls),
+            plain,
+            local: http::is_local,
+            clock: Arc::clone(&site.clock),
             router: admin::router(Arc::clone(&site)),
         };
         let ending = cancel.clone();
