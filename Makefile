@@ -26,7 +26,7 @@ export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
 SECONDS_EACH ?= 60
 
-.PHONY: help run test setup build fmt lint deny bench eval models lab fuzz docs clean distclean
+.PHONY: help run test setup build fmt lint deny bench eval models pages pictures lab fuzz docs clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,8 @@ test: ## every test
 	tests/setup.sh
 	tests/models.sh
 	$(RUNTIME) cargo test --locked
+	$(RUNTIME) tests/browser/run.sh
+	$(RUNTIME) node tests/api/run.mjs
 
 setup: ## what building and running need; called by the other targets
 	@tools/setup.sh
@@ -83,6 +85,14 @@ eval: build ## accuracy on the photographs in LIMEN_EVAL_DATA
 
 models: ## make the model files again from their packages; CALIBRATION=folder calibrates anew
 	models/recipe/run.sh $${CALIBRATION:+"$$CALIBRATION"} $(ARGS)
+
+pages: build ## time, weight and steadiness of every admin page in a browser
+	@tools/setup.sh test
+	LIMEN_TEST_PROGRAM='$(LIMEN)' $(RUNTIME) node tests/browser/measure.mjs
+
+pictures: build ## a picture of every admin page in target/pictures
+	@tools/setup.sh test
+	LIMEN_TEST_PROGRAM='$(LIMEN)' $(RUNTIME) node tests/browser/pictures.mjs
 
 lab: setup ## camera tests against a real kernel in a virtual machine
 	tests/lab/run.sh

@@ -10,17 +10,20 @@
 
 pub mod access;
 pub mod accounts;
+mod assets;
 mod compare;
 mod device;
 mod events;
 pub(crate) mod faces;
 mod guide;
+pub(crate) mod jobs;
 pub(crate) mod live;
 pub(crate) mod operation;
 pub(crate) mod overview;
 mod pictures;
 pub(crate) mod problem;
 pub(crate) mod settings;
+mod sightings;
 pub(crate) mod site;
 mod socket;
 mod subjects;
@@ -41,21 +44,24 @@ pub(crate) fn operations() -> Vec<Operation> {
     let mut all = Vec::new();
     all.extend(accounts::operations());
     all.extend(device::operations());
+    all.extend(live::operations());
+    all.extend(events::operations());
+    all.extend(jobs::operations());
+    all.extend(sightings::operations());
+    all.extend(settings::operations());
+    all.extend(overview::operations());
     all.extend(pictures::operations());
     all.extend(subjects::operations());
     all.extend(compare::operations());
     all.extend(guide::operations());
-    all.extend(live::operations());
-    all.extend(events::operations());
-    all.extend(settings::operations());
-    all.extend(overview::operations());
     all
 }
 
 /// What the web server serves.
 pub(crate) fn router(site: Arc<Site>) -> Router {
     operation::router(operations(), &site)
-        .fallback(async || Problem::missing("page"))
+        .merge(assets::router())
+        .fallback(assets::nowhere)
         .method_not_allowed_fallback(not_allowed)
         .with_state(site)
 }

@@ -33,8 +33,10 @@ use recognition::{RecogniserThread, Reports};
 use switchboard::Switchboard;
 
 use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
+use crate::backup::BackupSource;
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
@@ -45,15 +47,17 @@ use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreTh
 use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
+use crate::jobs::Jobs;
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
+use crate::sightings;
 use crate::status::{Condition, Part, Status};
 use crate::supervisor::Supervisor;
-use crate::vault::{RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
 /// Reports that may wait for whoever prints them.
@@ -76,6 +80,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
 const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
 const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
+/// A transaction and what the disk takes for it.
+const JOBS_DRAIN: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -211,6 +217,11 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     })?;
+    let store_thread = store_thread.with_sightings(
+        state.clone(),
+        key.subkey(KeyPurpose::Sightings),
+        sightings::limits(&config, &thresholds),
+    );
     let ending = Arc::new(AtomicBool::new(false));
     supervisor.spawn("store", STORE_SILENCE, {
         let ending = Arc::clone(&ending);
@@ -271,6 +282,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         Arc::clone(&restart),
     );
 
+    // Long work, at the pace the examiners allow.
+    let jobs = Jobs::new(Arc::clone(&clock));
+
     // Verdict to broker and web.
     let sources = Sources {
         clock: Arc::clone(&clock),
@@ -293,9 +307,17 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         faces,
         status: status.clone(),
         clock: Arc::clone(&clock),
-        config: config_in_force,
+        config: config_in_force.clone(),
         settings: Arc::new(desk),
         models: models_view,
+        work: JobDesk {
+            jobs: jobs.clone(),
+            state: state.clone(),
+            examiner: examiner.clone(),
+            store: store.clone(),
+            config: config_in_force,
+            backup: Arc::new(BackupSource::new(state.clone(), &key)),
+        },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
@@ -339,12 +361,17 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     cancel.cancel();
     let published = supervisor.join("network", left());
+    // Between two subjects; what waits for an examiner is told that it has ended.
+    jobs.cancel_all();
     // What they are at is nobody's any more; the process ends without them if it takes long.
     examiner.end();
     for name in &examiner_names {
         if let Err(error) = supervisor.join(name, EXAMINER_DRAIN.min(left())) {
             tracing::warn!("{error:#}; leaving it behind");
         }
+    }
+    if !jobs.end(JOBS_DRAIN.min(left())) {
+        tracing::warn!("long work does not end; leaving it behind");
     }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());

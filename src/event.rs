@@ -8,19 +8,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
-use crate::event_store::EventKind;
+use crate::event_store::{EventId, EventKind};
 use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
 use crate::score::{ComparisonScore, QualityScore};
+use crate::sightings::Sighting;
 use crate::track::TrackId;
 
 /// One event about one track. Holds names: it is printed or published only where an operator asked
 /// for that, never logged.
 #[derive(Clone, Serialize)]
 pub struct IdentityEvent {
-    /// Running number within one run of the program.
-    pub id: u64,
+    /// By which everybody knows it: in the store, at the broker, on the page.
+    pub id: EventId,
     /// Which face.
     pub track: TrackId,
     /// When the decisive frame was captured.
@@ -37,6 +38,9 @@ pub struct IdentityEvent {
     /// Picture of the face, where pictures are kept. Biometric data.
     #[serde(skip)]
     pub crop: Option<Arc<RgbImage>>,
+    /// The best look at a visitor who left unknown, where such are kept. Biometric data.
+    #[serde(skip)]
+    pub sighting: Option<Arc<Sighting>>,
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -207,7 +211,7 @@ mod tests {
 
     fn event(outcome: Outcome) -> IdentityEvent {
         IdentityEvent {
-            id: 7,
+            id: EventId::from_bytes([7; 16]),
             track: TrackId(3),
             captured_at: UnixMillis(1_000),
             captured: Monotonic::default(),
@@ -215,6 +219,7 @@ mod tests {
             looks: 9,
             probes: 2,
             crop: None,
+            sighting: None,
             outcome,
         }
     }

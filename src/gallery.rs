@@ -8,11 +8,13 @@
 //! Not here: keys ([`crate::vault`]), whether samples are good enough to enrol
 //! ([`crate::enrol`]), thresholds and decisions (`identify`).
 
+mod counter;
 mod records;
 mod search;
 mod snapshot;
 mod store;
 
+pub use counter::Ranked;
 pub use records::{
     EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, Group, GroupId, GroupName, IdError,
     NameError, NewSample, RemovalReceipt, SampleId, SampleOrigin, SamplePicture, SampleQuality, SampleRecord,
@@ -22,4 +24,5 @@ pub use search::{Candidate, SearchScratch};
 pub use snapshot::{
     Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
 };
-pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_SAMPLES};
+pub(crate) use store::gallery_schema;
+pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample};

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::accounts::Accounts;
 use super::faces::Faces;
+use super::jobs::JobDesk;
 use super::live::LiveView;
 use super::overview::ModelsView;
 use super::settings::SettingsDesk;
@@ -49,6 +50,8 @@ pub(crate) struct Site {
     pub(crate) models: ModelsView,
     /// One asker at a time waits for the cameras' drivers.
     pub(crate) asking_cameras: Semaphore,
+    /// Long work.
+    pub(crate) work: JobDesk,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
@@ -69,6 +72,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::admin::accounts::AccountStore;
     use crate::admin::settings::tests::desk;
+    use crate::backup::BackupSource;
     use crate::config::Config;
     use crate::embedding::EmbeddingSpaceId;
     use crate::enrol::EnrolmentRules;
@@ -76,13 +80,12 @@ pub(crate) mod tests {
     use crate::examiner::Examiner;
     use crate::gallery::{Gallery, GalleryStore};
     use crate::http::tests::signer;
+    use crate::jobs::Jobs;
     use crate::metrics::tests::{Started, started};
-    use crate::models::{Manifest, Thresholds};
+    use crate::models::Manifest;
+
     use crate::supervisor::Supervisor;
     use crate::vault::{RootKey, StateFolder};
-
-    const THRESHOLDS: Thresholds =
-        Thresholds { identification: 0.5, verification: 0.4, margin: 0.1, conflict: 0.5 };
 
     /// A site on real databases in a folder of its own, with the thread `store` behind it.
     pub(crate) struct Fixture {
@@ -114,12 +117,14 @@ pub(crate) mod tests {
             let gallery = Arc::new(Gallery::new(gallery_store.load_snapshot(&space).unwrap()));
             let events = EventStore::open(&state, &key, Arc::clone(&clock), Duration::from_secs(10)).unwrap();
             let day = Duration::from_secs(86_400);
+            let text = include_str!("../../models/manifest.toml");
+            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
             let (thread, store) = StoreThread::new(StoreParts {
                 gallery_store,
                 events,
                 gallery,
                 space: space.clone(),
-                rules: EnrolmentRules::new(config, &THRESHOLDS),
+                rules: EnrolmentRules::new(config, &manifest.embedder.thresholds),
                 retention: Retention { keep: day, count: 1_000, keep_crops: day },
                 status: started.status.clone(),
                 metrics: Arc::clone(&started.metrics),
@@ -133,28 +138,35 @@ pub(crate) mod tests {
                 move || thread.run(&beat, &ending).unwrap()
             });
             let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
-            let text = include_str!("../../models/manifest.toml");
-            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
+            let (examiner, _) = Examiner::new(config, &space, &clock);
             let site = Arc::new(Site {
                 device_name: config.device.name.clone(),
                 accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
                 dashboard: Arc::clone(&started.dashboard),
                 metrics: Arc::clone(&started.metrics),
                 status: started.status.clone(),
-                store,
+                store: store.clone(),
                 live: LiveChannel::new(),
                 looks: LookChannel::new(),
                 view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
-                faces: Arc::new(Faces::new(
-                    Examiner::new(config, &space, &clock).0,
-                    config,
-                    THRESHOLDS,
-                    Arc::clone(&clock),
-                )),
                 event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
                 settings: Arc::new(desk(folder.path(), "").0),
+                work: JobDesk {
+                    jobs: Jobs::new(Arc::clone(&clock)),
+                    state: state.clone(),
+                    examiner: examiner.clone(),
+                    store: store.clone(),
+                    config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
+                    backup: Arc::new(BackupSource::new(state.clone(), &key)),
+                },
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),
+                faces: Arc::new(Faces::new(
+                    examiner.clone(),
+                    config,
+                    manifest.embedder.thresholds,
+                    Arc::clone(&clock),
+                )),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),

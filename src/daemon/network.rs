@@ -17,6 +17,7 @@ use super::broker::BrokerKeeper;
 use crate::admin;
 use crate::admin::accounts::{AccountStore, Accounts};
 use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::SettingsDesk;
@@ -51,6 +52,8 @@ pub(super) struct NetworkParts {
     /// Where they are changed.
     pub(super) settings: Arc<SettingsDesk>,
     pub(super) models: ModelsView,
+    /// What long work is started with.
+    pub(super) work: JobDesk,
 }
 
 impl NetworkParts {
@@ -150,6 +153,7 @@ impl NetworkParts {
             event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
+            work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
             links,
             shelf,

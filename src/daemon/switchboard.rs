@@ -13,6 +13,7 @@ use crate::enrol::EnrolmentRules;
 use crate::event_store::StoreHandle;
 use crate::models::Thresholds;
 use crate::recogniser::RecogniserSettings;
+use crate::sightings;
 
 /// Where changed settings go.
 pub(super) struct Switchboard {
@@ -33,6 +34,11 @@ impl Switchboard {
     pub(super) fn apply(&self, config: &Config) {
         match config.thresholds(&self.model) {
             Ok(thresholds) => {
+                if let Err(refusal) = self.store.keep_sightings(sightings::limits(config, &thresholds)) {
+                    tracing::warn!(
+                        "what is kept of unknown faces changes with the next start only: {refusal}"
+                    );
+                }
                 self.faces.configure(config, thresholds);
                 if let Err(refusal) = self.store.enrol_by(EnrolmentRules::new(config, &thresholds)) {
                     tracing::warn!("the rules of enrolment change with the next start only: {refusal}");

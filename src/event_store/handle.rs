@@ -10,7 +10,9 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::gallery::GalleryRequest;
 use super::query::{EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{EventId, Outbox, RecordedEvent};
+use super::sightings::SightingRequest;
 use super::store::Retention;
+use super::upkeep::UpkeepRequest;
 use crate::clock::UnixMillis;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, SnapshotReport};
@@ -62,6 +64,10 @@ pub enum Request {
     Settle(std::sync::mpsc::Sender<bool>),
     /// Something about subjects.
     Gallery(GalleryRequest),
+    /// Something about unknown faces.
+    Sightings(SightingRequest),
+    /// Something that re-embedding needs.
+    Upkeep(UpkeepRequest),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
     /// Something about the events of the past, or how they are kept.

@@ -4,6 +4,7 @@
 //! subject expires, takes the erased out of the events, and applies retention.
 
 mod gallery;
+mod sightings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,8 +24,10 @@ use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
+use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
+use crate::vault::{StateFolder, Subkey};
 
 /// How often the thread looks for enrolments by another process, and tries again what failed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -74,6 +77,10 @@ pub struct StoreThread {
     forget_due: bool,
     /// Who is enrolled, as far as this thread knows.
     enrolled: BTreeSet<SubjectId>,
+    /// Unknown faces, where they are kept.
+    sightings: Option<SightingStore>,
+    /// Where they would be kept.
+    sightings_home: Option<(StateFolder, Subkey)>,
     /// What fails, by what it is.
     failing: BTreeMap<&'static str, String>,
 }
@@ -82,6 +89,7 @@ pub struct StoreThread {
 const KEEPING: &str = "keeping events";
 const ERASING: &str = "erasing";
 const SWITCHING: &str = "switching";
+const SIGHTING: &str = "keeping unknown faces";
 const LOADING: &str = "loading the gallery";
 
 impl StoreThread {
@@ -113,6 +121,8 @@ impl StoreThread {
             reload_due: false,
             forget_due: true,
             enrolled: BTreeSet::new(),
+            sightings: None,
+            sightings_home: None,
             failing: BTreeMap::new(),
         };
         Ok((thread, handle))
@@ -175,6 +185,9 @@ impl StoreThread {
                 Err(_) => break,
             }
         }
+        for event in &group {
+            self.take_in(event);
+        }
         let enrolled = &self.enrolled;
         let group = group.into_iter().map(|mut event| {
             // Erased while this was on its way: only what concerns nobody is kept.
@@ -228,6 +241,8 @@ impl StoreThread {
                 let _ = reply.send(!events.has_unwritten());
             }
             Request::Gallery(request) => self.serve_gallery(request),
+            Request::Sightings(request) => self.serve_sightings(request),
+            Request::Upkeep(request) => self.serve_upkeep(request),
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }
@@ -316,6 +331,7 @@ impl StoreThread {
                 );
                 self.tell();
             }
+            Ok(_) if self.retain_sightings() => {}
             Ok(_) => self.retained = Some(now),
             Err(error) => self.note(ERASING, Err(error)),
         }

@@ -284,6 +284,11 @@ impl SamplePicture {
             .map(|jpeg| Self(jpeg.into()))
     }
 
+    /// Takes a JPEG that was encoded here before; `None` where it is too large.
+    pub(crate) fn of_jpeg(jpeg: Vec<u8>) -> Option<Self> {
+        (1..=Self::MAX_BYTES).contains(&jpeg.len()).then(|| Self(jpeg.into()))
+    }
+
     /// The JPEG.
     pub fn jpeg(&self) -> &[u8] {
         &self.0

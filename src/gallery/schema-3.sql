@@ -1,4 +1,5 @@
--- From version 2 to 3: pictures of samples, groups, and the words that names are searched by.
+-- From version 2 to 3: pictures of samples, groups, the words that names are searched by, and counter
+-- examples.
 
 create index subject_expiring on subject (expires_at) where expires_at is not null;
 
@@ -49,3 +50,15 @@ create table picture (
     sample integer primary key not null references sample (id) on delete cascade,
     jpeg blob not null check (length(jpeg) between 1 and 262144)
 ) strict;
+
+create table counter_example (
+    id integer primary key autoincrement,
+    subject blob not null references subject (id) on delete cascade,
+    embedding_space text not null,
+    dimensions integer not null,
+    embedding blob not null check (length(embedding) = 4 * dimensions),
+    added_at integer not null,
+    foreign key (embedding_space, dimensions) references embedding_space (name, dimensions)
+) strict;
+
+create index counter_example_of_subject on counter_example (subject, embedding_space);

@@ -112,3 +112,17 @@ create table meta (
     key text primary key not null,
     value text not null
 ) strict, without rowid;
+
+-- A face of which an operator has said that it is not this subject, though it looks like it.
+create table counter_example (
+    id integer primary key autoincrement,
+    subject blob not null references subject (id) on delete cascade,
+    embedding_space text not null,
+    dimensions integer not null,
+    -- As a template's. Biometric data of somebody unnamed; it goes with the subject.
+    embedding blob not null check (length(embedding) = 4 * dimensions),
+    added_at integer not null,
+    foreign key (embedding_space, dimensions) references embedding_space (name, dimensions)
+) strict;
+
+create index counter_example_of_subject on counter_example (subject, embedding_space);

@@ -17,6 +17,7 @@ use crate::clock::UnixMillis;
 use crate::embedding::{Embedding, EmbeddingError, EmbeddingSpaceId};
 use crate::score::ComparisonScore;
 
+use super::counter::CounterExamples;
 use super::records::{SubjectId, SubjectName, TemplateId};
 
 /// Values per [`Line`]: one cache line of 64 bytes.
@@ -85,6 +86,8 @@ pub(super) struct SubjectContent {
     pub(super) subject: Option<GallerySubject>,
     /// Its templates of the snapshot's space, in ascending order of their ids.
     pub(super) templates: Vec<(TemplateId, Embedding)>,
+    /// Faces that are not it.
+    pub(super) counter_examples: Vec<Embedding>,
     pub(super) aside: Aside,
 }
 
@@ -115,6 +118,7 @@ pub struct GallerySnapshot {
     pub(super) subjects: Vec<GallerySubject>,
     /// By subject, where there is anything to count.
     aside: HashMap<SubjectId, Aside>,
+    pub(super) counter_examples: CounterExamples,
     report: SnapshotReport,
 }
 
@@ -203,6 +207,11 @@ impl SnapshotBuilder {
         snapshot.templates.push(from.templates[at]);
     }
 
+    /// Adds a face that is not a subject.
+    pub fn counter_example(&mut self, subject: SubjectId, embedding: Embedding) {
+        self.snapshot.counter_examples.add(subject, embedding);
+    }
+
     /// Counts templates of a subject that are left out.
     pub(super) fn leave_out(&mut self, subject: SubjectId, templates: Aside) {
         if templates != Aside::default() {
@@ -256,6 +265,7 @@ impl GallerySnapshot {
             templates: Vec::new(),
             subjects: Vec::new(),
             aside: HashMap::new(),
+            counter_examples: CounterExamples::default(),
             report: SnapshotReport::default(),
         }
     }
@@ -269,7 +279,7 @@ impl GallerySnapshot {
         next_expiry: Option<UnixMillis>,
     ) -> Result<Self, SnapshotError> {
         let mut builder = SnapshotBuilder::new(self.space.clone());
-        let SubjectContent { subject, templates, aside } = content;
+        let SubjectContent { subject, templates, counter_examples, aside } = content;
         let mut moved = Vec::with_capacity(self.subjects.len());
         for subject in &self.subjects {
             // Its own place is never asked for.
@@ -284,6 +294,9 @@ impl GallerySnapshot {
         builder.snapshot.aside =
             self.aside.iter().filter(|(of, _)| **of != id).map(|(of, a)| (*of, *a)).collect();
         builder.leave_out(id, aside);
+        builder.snapshot.counter_examples = self.counter_examples.clone();
+        builder.snapshot.counter_examples.remove(id);
+        counter_examples.into_iter().for_each(|face| builder.counter_example(id, face));
         builder.reserve(self, templates.len());
         let own = self.subjects.iter().position(|subject| subject.id == id);
         let mut new = templates.into_iter().peekable();

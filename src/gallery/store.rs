@@ -8,6 +8,7 @@ mod error;
 mod groups;
 mod listing;
 mod rows;
+mod upkeep;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use rows::{
 };
 
 pub use error::GalleryError;
+pub use upkeep::{MAX_COUNTER_EXAMPLES, StaleSample};
 
 /// Name of the database in the state folder.
 pub const DATABASE_FILE: &str = "gallery.db";
@@ -50,6 +52,11 @@ pub(super) const SCHEMA: Schema = Schema {
     script: include_str!("schema.sql"),
     steps: &[ANNOUNCED, PICTURES_AND_GROUPS],
 };
+
+/// For copies of it.
+pub(crate) fn gallery_schema() -> &'static Schema {
+    &SCHEMA
+}
 
 /// Most samples of one enrolment: bounds the work of one transaction.
 pub const MAX_SAMPLES: usize = 256;

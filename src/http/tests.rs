@@ -93,7 +93,7 @@ impl Server {
     fn pictured(&self) -> EventId {
         let site = &self.fixture.site;
         assert!(site.store.record(IdentityEvent {
-            id: 1,
+            id: EventId::new(site.clock.wall()).unwrap(),
             track: TrackId(1),
             captured_at: site.clock.wall(),
             captured: site.clock.monotonic(),
@@ -101,6 +101,7 @@ impl Server {
             looks: 4,
             probes: 4,
             crop: Some(Arc::new(RgbImage::black(16, 16))),
+            sighting: None,
             outcome: Outcome::Unknown { best_score: None, reason: Reason::NobodyEnrolled },
         }));
         blocking(site.store.waiting(0, 100)).unwrap().last().unwrap().id

@@ -22,7 +22,7 @@ pub(crate) fn free_port() -> u16 {
 /// Somebody who asks a device.
 #[derive(Clone)]
 pub(crate) struct Client {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Headers sent with every request.
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) cookie: Option<String>,
@@ -58,9 +58,10 @@ impl Client {
     /// The first owner of a device that has none: with a setup code made on the command line.
     #[track_caller]
     pub(crate) fn owner(self, program: &Program) -> Self {
+        // The daemon makes a code of its own before it listens; the last one made is good.
+        let mut owner = self.wait();
         let code = program.json(0, &["users", "setup-code"]);
         let given = json!({ "code": code["code"], "name": "Owner", "password": PASSWORD });
-        let mut owner = self.wait();
         let session = owner.signs_in("/api/setup", &given, 201);
         assert_eq!(session["user"]["role"], "owner");
         owner

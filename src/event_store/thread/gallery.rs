@@ -97,7 +97,7 @@ impl StoreThread {
     }
 
     /// Brings what is searched up to date with a change of one subject that is on the disk.
-    fn changed(&mut self, id: SubjectId) {
+    pub(super) fn changed(&mut self, id: SubjectId) {
         let now = self.parts.gallery.current();
         match self.parts.gallery_store.update_snapshot(&now, id) {
             Ok(snapshot) => {

@@ -14,6 +14,7 @@ use crate::gallery::snapshot::{
 };
 use crate::score::QualityScore;
 
+use super::upkeep::know_space;
 use super::{GalleryError, MAX_GROUPS, MAX_NOTES_CHARS};
 
 /// What ends a write without being SQLite's fault.
@@ -125,18 +126,7 @@ pub(super) fn insert_sample(
     let NewSample { origin, quality, embedding, picture } = sample;
     let space = embedding.space();
     let found = embedding.values().len();
-    transaction
-        .prepare_cached(
-            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
-        )?
-        .execute(params![space.as_str(), found as u64])?;
-    let expected: u64 = transaction
-        .prepare_cached("select dimensions from embedding_space where name = ?1")?
-        .query_row([space.as_str()], |row| row.get(0))?;
-    let expected = expected as usize;
-    if expected != found {
-        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
-    }
+    know_space(transaction, embedding)?;
     transaction
         .prepare_cached(
             "insert into sample (subject, origin, quality, eye_distance_px, sharpness,
@@ -295,6 +285,15 @@ pub(super) fn read_snapshot(
             builder.template(id, subject, &embedding).map_err(damaged)?;
         }
     }
+    let mut query =
+        db.prepare_cached("select subject, embedding from counter_example where embedding_space = ?1")?;
+    let mut rows = query.query([space.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let subject = SubjectId::from_bytes(row.get(0)?);
+        if builder.knows(subject) {
+            builder.counter_example(subject, counter_example(row, 1, space)?);
+        }
+    }
     Ok(builder.finish(next_expiry(db, now)?))
 }
 
@@ -338,9 +337,23 @@ pub(super) fn update_snapshot(
             content.templates.push((template, embedding));
         }
     }
+    let mut query = db.prepare_cached(
+        "select embedding from counter_example where subject = ?1 and embedding_space = ?2",
+    )?;
+    let mut rows = query.query(params![id.as_bytes(), space.as_str()])?;
+    while let Some(row) = rows.next()? {
+        if content.subject.is_some() {
+            content.counter_examples.push(counter_example(row, 0, space)?);
+        }
+    }
     before
         .with_changed(id, content, next_expiry(db, now)?)
         .map_err(|error| LoadError::Damaged(error.to_string()))
+}
+
+fn counter_example(row: &Row<'_>, column: usize, space: &EmbeddingSpaceId) -> Result<Embedding, LoadError> {
+    let embedding = row.get_ref(column)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
+    embedding.ok_or_else(|| LoadError::Damaged("a counter example is not an embedding".to_owned()))
 }
 
 /// The embedding in a blob, or nothing if it is none.
