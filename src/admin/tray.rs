@@ -90,19 +90,14 @@ impl Tray {
             let (count, own_bytes) = own.fold((0, 0), |(n, sum), entry| (n + 1, sum + entry.bytes));
             let all_bytes: usize = entries.iter().map(|entry| entry.bytes).sum();
             let own_full = count >= OWN_PICTURES || own_bytes + bytes > OWN_BYTES;
-            let oldest = if own_full {
-                entries.iter().position(|entry| entry.owner == owner)
-            } else if all_bytes + bytes > ALL_BYTES {
-                Some(0)
-            } else {
-                None
-            };
-            // With nothing left to take out, a single picture is larger than all places: it is taken all
-            // the same, for uploads are bounded themselves.
-            match oldest.filter(|_| !entries.is_empty()) {
-                Some(at) => entries.remove(at),
+            let own_oldest = entries.iter().position(|entry| entry.owner == owner).filter(|_| own_full);
+            let oldest = own_oldest.or((all_bytes + bytes > ALL_BYTES).then_some(0));
+            // Where nothing is left to take out, a single picture is larger than all places: it is taken
+            // all the same, for uploads are bounded themselves.
+            match oldest.and_then(|at| entries.remove(at)) {
+                Some(_) => {}
                 None => break,
-            };
+            }
         }
         let until = self.clock.monotonic() + KEPT;
         entries.push_back(Entry { id: id.clone(), owner, until, bytes, picture });
