@@ -1,9 +1,12 @@
 //! Measurements of single parts, as `limen bench` and the benches print them.
 
+pub mod client;
 pub mod frames;
 pub mod idle;
 pub mod import;
 pub mod latency;
+pub mod lists;
+pub mod live;
 pub mod memory;
 mod process;
 pub(crate) mod random;

@@ -174,15 +174,15 @@ settings! {
     enrolment: Enrolment {
         /// Comparison score with another subject from which an enrolment warns that it looks
         /// like somebody already enrolled. Empty: from the model manifest.
-        conflict_threshold: Option<f32> = None, within 0.0..=0.95;
+        conflict_threshold: Option<f32> = None, within 0.0..=0.95, effect now;
         /// Least quality score of a sample.
-        minimum_quality: f32 = 0.4, within 0.0..=0.95;
+        minimum_quality: f32 = 0.4, within 0.0..=0.95, effect now;
         /// Keep the face of each sample as a picture, encrypted, to be shown on the admin page and for
         /// making templates anew after a change of the model. `false` keeps templates only; pictures
         /// kept before stay until their subject is erased.
-        keep_pictures: bool = true;
+        keep_pictures: bool = true, effect now;
         /// Pictures taken in by one enrolment.
-        maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
+        maximum_pictures: u32 = 50, unit "pictures", within 1..=1000, effect now;
         /// Largest archive of pictures taken in by one import. While it is worked off it lies, encrypted,
         /// in the state folder.
         maximum_import_mb: u32 = 512, unit "MiB", within 1..=4000, effect now;

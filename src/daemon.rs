@@ -33,6 +33,7 @@ use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
 use switchboard::Switchboard;
 
+use crate::admin::faces::Faces;
 use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
@@ -258,6 +259,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
         examiner_names.push(name);
     }
+    let faces = Arc::new(Faces::new(examiner.clone(), &config, thresholds, Arc::clone(&clock)));
 
     // What the admin page changes.
     let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
@@ -266,6 +268,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         recogniser: recogniser_settings,
         capture: capture.control(),
         store: store.clone(),
+        faces: Arc::clone(&faces),
         network: network_config,
         log_level,
     };
@@ -302,8 +305,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
-        examiner: examiner.clone(),
-        thresholds,
+        faces,
         status: status.clone(),
         clock: Arc::clone(&clock),
         config: config_in_force.clone(),

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::clock::{Monotonic, UnixMillis};
-use crate::event_store::EventKind;
+use crate::event_store::{EventId, EventKind};
 use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
@@ -20,8 +20,8 @@ use crate::track::TrackId;
 /// for that, never logged.
 #[derive(Clone, Serialize)]
 pub struct IdentityEvent {
-    /// Running number within one run of the program.
-    pub id: u64,
+    /// By which everybody knows it: in the store, at the broker, on the page.
+    pub id: EventId,
     /// Which face.
     pub track: TrackId,
     /// When the decisive frame was captured.
@@ -211,7 +211,7 @@ mod tests {
 
     fn event(outcome: Outcome) -> IdentityEvent {
         IdentityEvent {
-            id: 7,
+            id: EventId::from_bytes([7; 16]),
             track: TrackId(3),
             captured_at: UnixMillis(1_000),
             captured: Monotonic::default(),

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::decode::{DecodeError, Decoder};
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
+use crate::event_store::EventId;
 use crate::examiner;
 use crate::frame::{FrameId, FrameSize, ImagePool, PooledImage, RawFrame, RgbImage};
 use crate::gallery::{Gallery, SampleQuality, SearchScratch, SubjectId, SubjectName};
@@ -363,7 +364,7 @@ impl Recogniser {
         let Some(look) = look else { return Ok(()) };
         self.stats.glances += 1;
         let detections = self.detect(picture)?;
-        let tracker = self.glancing.get_or_insert_with(|| self.visitors.tracker().clone());
+        let tracker = self.glancing.get_or_insert_with(|| self.visitors.tracker().provisional());
         let present = tracker.update(raw.captured_at, detections).present;
         *look = Some(self.shown(raw, picture, present)?);
         Ok(())
@@ -559,8 +560,12 @@ impl Recogniser {
             self.metrics.observe_decision(latency);
         }
         let captured_wall = self.wall(captured_at);
+        let decided = UnixMillis(captured_wall.0.saturating_add(latency.as_millis() as i64));
+        // An event is not worth losing for want of random numbers.
+        let id =
+            EventId::new(decided).unwrap_or_else(|_| EventId::without_randomness(decided, self.next_event));
         events.push(IdentityEvent {
-            id: self.next_event,
+            id,
             track,
             captured_at: captured_wall,
             captured: captured_at,

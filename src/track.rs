@@ -90,6 +90,8 @@ pub struct Tracker {
     next: u64,
 }
 
+/// Numbers from here on are of tracks that only somebody who watches is shown. Still exact in JavaScript.
+const PROVISIONAL: u64 = 1 << 40;
 /// Boxes that overlap at least this much are taken for one face, whatever the distance.
 const ENOUGH_OVERLAP: f32 = 0.25;
 /// Without overlap, a face may have moved by this many box widths between two looks.
@@ -108,6 +110,12 @@ impl Tracker {
     /// Follows by these settings from now on.
     pub fn set_settings(&mut self, settings: TrackingSettings) {
         self.settings = settings;
+    }
+
+    /// The same tracks, to be followed without consequence: what begins in it gets a number that no track
+    /// of this one ever has.
+    pub fn provisional(&self) -> Self {
+        Self { next: self.next | PROVISIONAL, ..self.clone() }
     }
 
     /// Whether anybody is being followed.

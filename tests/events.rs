@@ -14,7 +14,8 @@ use limen::clock::{Clock, Monotonic, SimulatedClock, SystemClock, UnixMillis};
 use limen::database::DatabaseError;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
 use limen::event_store::{
-    Age, EVENTS_FILE, EventFilter, EventKind, EventStore, EventStoreError, Outbox, RecordedEvent, Retention,
+    Age, EVENTS_FILE, EventFilter, EventId, EventKind, EventStore, EventStoreError, Outbox, RecordedEvent,
+    Retention,
 };
 use limen::gallery::{SubjectId, SubjectName};
 use limen::reason::Reason;
@@ -52,7 +53,7 @@ fn subject(n: u8) -> SubjectId {
 
 fn event(clock: &dyn Clock, outcome: Outcome) -> IdentityEvent {
     IdentityEvent {
-        id: 1,
+        id: EventId::new(clock.wall()).unwrap(),
         track: TrackId(3),
         captured_at: clock.wall(),
         captured: clock.monotonic(),

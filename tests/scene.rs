@@ -116,7 +116,8 @@ struct Played {
     looks: u64,
 }
 
-fn play(name_of: impl Fn(&ScenePerson) -> Option<&'static str>) -> Played {
+/// A recogniser with the people of the scene enrolled under the names given.
+fn recogniser(name_of: impl Fn(&ScenePerson) -> Option<&'static str>) -> (Recogniser, Arc<SimulatedClock>) {
     let config = Config::default();
     let models = ModelSet::load(&models_folder()).unwrap();
     let runtime = models.runtime(&litert_library()).unwrap();
@@ -125,9 +126,12 @@ fn play(name_of: impl Fn(&ScenePerson) -> Option<&'static str>) -> Played {
     let in_force = config.thresholds(&models.manifest.embedder.thresholds).unwrap();
     let clock = Arc::new(SimulatedClock::new(UnixMillis(0)));
     let recogniser_settings = RecogniserSettings::new(&config, &in_force);
-    let mut recogniser =
-        Recogniser::new(perception, gallery, recogniser_settings, Arc::clone(&clock) as Arc<dyn Clock>);
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    (Recogniser::new(perception, gallery, recogniser_settings, shared), clock)
+}
 
+fn play(name_of: impl Fn(&ScenePerson) -> Option<&'static str>) -> Played {
+    let (mut recogniser, clock) = recogniser(name_of);
     let scene = Scene::new(SIZE, RATE_HZ).unwrap();
     let appearances = appearances(&scene);
     let mut played = Played { events: Vec::new(), shown: BTreeMap::new(), appearances, looks: 0 };
@@ -265,6 +269,40 @@ fn pasted(frame: &mut RgbImage, portrait: &RgbImage, x: f32, width: f32) {
             }
         }
     }
+}
+
+#[test]
+fn being_watched_changes_no_event() {
+    let run = |watched: bool| {
+        let (mut recogniser, clock) = recogniser(|person| person.enrolled.then_some(person.name));
+        let (mut events, mut shown) = (Vec::new(), 0);
+        for frame in frames() {
+            clock.advance(frame.captured_at.since(clock.monotonic()));
+            let mut look = None;
+            recogniser.frame(frame, &mut events, watched.then_some(&mut look)).unwrap();
+            if let Some(look) = look {
+                assert_eq!(look.frame, frame.id, "the overlay belongs to another frame");
+                shown += 1;
+            }
+        }
+        recogniser.end_all(&mut events);
+        // What identifies an event is random.
+        let plain = |event: &IdentityEvent| {
+            let mut value = serde_json::to_value(event).unwrap();
+            value.as_object_mut().unwrap().remove("id").unwrap();
+            value
+        };
+        let events: Vec<_> = events.iter().map(plain).collect();
+        (events, shown, recogniser.stats().clone())
+    };
+    let (watched, shown, stats) = run(true);
+    let (alone, _, of_alone) = run(false);
+    assert!(watched.len() > 10, "{}", watched.len());
+    assert_eq!(watched, alone);
+    assert_eq!((stats.looks, stats.probes), (of_alone.looks, of_alone.probes));
+    // Every frame is shown at 15 Hz, and those between two looks cost those who decide nothing.
+    assert_eq!((shown, of_alone.glances), (frames().len() as u64, 0));
+    assert_eq!(stats.looks + stats.glances, stats.frames);
 }
 
 /// Two enrolled people stand apart, change places, one before the other, and stand again: events, and

@@ -26,6 +26,7 @@ use axum::http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::access::{Role, Who};
 use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
@@ -108,6 +109,11 @@ impl Accounts {
     /// The session that a cookie's value belongs to, if it goes on.
     pub(super) fn session(&self, token: &str) -> Option<LiveSession> {
         locked(&self.live).session(&secret::hash(token), self.times, self.clock.wall())
+    }
+
+    /// Whether somebody who was let in may go on, on a connection that stays open.
+    pub(super) fn may_go_on(&self, who: Who, least: Role) -> bool {
+        locked(&self.live).may_go_on(who, least, self.times, self.clock.wall())
     }
 
     /// The API token, if it works.

@@ -305,6 +305,7 @@ struct FrameAnswer {
 
 async fn stream(
     State(site): State<Arc<Site>>,
+    caller: Caller,
     Asked(asked): Asked<StreamQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
@@ -315,12 +316,19 @@ async fn stream(
         }
         None => None,
     };
-    let places = Arc::clone(&site.faces.streams);
-    socket::open_for(FRAME_BYTES, upgrade, &places, move |mut peer| async move {
-        // However it ends, there is nobody left to tell.
-        let _ = compare_frames(&site, claimed, &mut peer).await;
-        peer.close().await;
-    })
+    let (places, here) = (Arc::clone(&site.faces.streams), Arc::clone(&site));
+    socket::open_for(
+        FRAME_BYTES,
+        upgrade,
+        &places,
+        &here,
+        (&caller, Role::Operator),
+        move |mut peer| async move {
+            // However it ends, there is nobody left to tell.
+            let _ = compare_frames(&site, claimed, &mut peer).await;
+            peer.close().await;
+        },
+    )
 }
 
 async fn compare_frames(

@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
-use super::access::{Access, Role, Scope};
+use super::access::{Access, Caller, Role, Scope};
 use super::live::{BoxView, ReasonView};
 use super::operation::{Asked, Named, Operation};
 use super::problem::Problem;
@@ -497,8 +497,13 @@ fn csv_text(text: &str) -> String {
     }
 }
 
-async fn watch(State(site): State<Arc<Site>>, upgrade: WebSocketUpgrade) -> Result<Response, Problem> {
-    socket::open(upgrade, &Arc::clone(&site.event_watchers), move |peer| async move {
+async fn watch(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    let (places, here) = (Arc::clone(&site.event_watchers), Arc::clone(&site));
+    socket::open(upgrade, &places, &here, (&caller, Role::Viewer), move |peer| async move {
         let mut peer = peer;
         // Whoever is gone is not taken leave of.
         if tell(&site, &mut peer).await == Ok(()) {

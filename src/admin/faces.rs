@@ -79,7 +79,6 @@ impl Faces {
     }
 
     /// Goes on with other settings.
-    #[allow(dead_code, reason = "called where settings take effect without a restart")]
     pub(crate) fn configure(&self, config: &Config, thresholds: Thresholds) {
         self.examiner.configure(config);
         self.rules.store(Arc::new(FaceRules::new(config, thresholds)));

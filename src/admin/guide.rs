@@ -100,16 +100,23 @@ async fn guide(
     Asked(asked): Asked<GuideQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
-    let places = Arc::clone(&site.faces.streams);
-    socket::open_for(FRAME_BYTES, upgrade, &places, move |mut peer| async move {
-        let capture = Capture::new(site, caller.who, asked.source);
-        // However it ends, there is nobody left to tell.
-        let _ = match asked.source {
-            Source::Browser => capture.of_browser(&mut peer).await,
-            Source::Device => capture.of_device(&mut peer).await,
-        };
-        peer.close().await;
-    })
+    let (places, here) = (Arc::clone(&site.faces.streams), Arc::clone(&site));
+    socket::open_for(
+        FRAME_BYTES,
+        upgrade,
+        &places,
+        &here,
+        (&caller, Role::Operator),
+        move |mut peer| async move {
+            let capture = Capture::new(site, caller.who, asked.source);
+            // However it ends, there is nobody left to tell.
+            let _ = match asked.source {
+                Source::Browser => capture.of_browser(&mut peer).await,
+                Source::Device => capture.of_device(&mut peer).await,
+            };
+            peer.close().await;
+        },
+    )
 }
 
 /// One capture: what is kept so far, and on whose tray.

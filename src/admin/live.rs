@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::access::{Access, Role, Scope};
+use super::access::{Access, Caller, Role, Scope};
 use super::operation::Operation;
 use super::problem::Problem;
 use super::site::Site;
@@ -226,8 +226,13 @@ impl LiveView {
     }
 }
 
-async fn watch_live(State(site): State<Arc<Site>>, upgrade: WebSocketUpgrade) -> Result<Response, Problem> {
-    socket::open(upgrade, &Arc::clone(&site.view.places), move |peer| async move {
+async fn watch_live(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Problem> {
+    let (places, here) = (Arc::clone(&site.view.places), Arc::clone(&site));
+    socket::open(upgrade, &places, &here, (&caller, Role::Viewer), move |peer| async move {
         let mut peer = peer;
         // Whoever is gone is not taken leave of.
         if serve(&site, &mut peer).await == Ok(()) {

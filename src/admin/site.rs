@@ -83,6 +83,7 @@ pub(crate) mod tests {
     use crate::jobs::Jobs;
     use crate::metrics::tests::{Started, started};
     use crate::models::Manifest;
+
     use crate::supervisor::Supervisor;
     use crate::vault::{RootKey, StateFolder};
 

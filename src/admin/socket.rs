@@ -1,6 +1,7 @@
 //! What every WebSocket of the device keeps to: small messages in, nobody is waited for without end, and
 //! a connection nobody listens to any more is closed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -9,46 +10,57 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use super::access::{Caller, Role, Who};
 use super::problem::Problem;
+use super::site::Site;
 
 /// The longest message that is taken: a word.
 const LONGEST_IN: usize = 256;
 /// A message that is not taken in by then ends the connection. A frame over a poor radio link takes less.
 const SEND_PATIENCE: Duration = Duration::from_secs(10);
-/// Between two questions whether the other side still listens.
-const PING: Duration = Duration::from_secs(15);
+/// Between two questions whether the other side still listens, and still may.
+const PING: Duration = Duration::from_secs(5);
 /// Without a word for this long, it does not.
-const SILENCE: Duration = Duration::from_secs(45);
+const SILENCE: Duration = Duration::from_secs(30);
 /// Messages of the other side in a second that are still polite: it says one word for each frame.
 const CHATTER: u32 = 200;
 
-/// Takes a connection over, if there is still a place, and runs `work` on it.
+/// Takes a connection over, if there is still a place, and runs `work` on it for as long as the caller
+/// may go on with a role of at least `least`.
 pub(super) fn open<F>(
     upgrade: WebSocketUpgrade,
-    places: &std::sync::Arc<Semaphore>,
+    places: &Arc<Semaphore>,
+    site: &Arc<Site>,
+    (caller, least): (&Caller, Role),
     work: impl FnOnce(Peer) -> F + Send + 'static,
 ) -> Result<Response, Problem>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    open_for(LONGEST_IN, upgrade, places, work)
+    open_for(LONGEST_IN, upgrade, places, site, (caller, least), work)
 }
 
 /// The same for a connection whose other side sends messages of at most `longest` bytes.
 pub(super) fn open_for<F>(
     longest: usize,
     upgrade: WebSocketUpgrade,
-    places: &std::sync::Arc<Semaphore>,
+    places: &Arc<Semaphore>,
+    site: &Arc<Site>,
+    (caller, least): (&Caller, Role),
     work: impl FnOnce(Peer) -> F + Send + 'static,
 ) -> Result<Response, Problem>
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let place = std::sync::Arc::clone(places)
+    let place = Arc::clone(places)
         .try_acquire_owned()
         .map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
-    Ok(upgrade.on_upgrade(move |socket| work(Peer::new(socket, place))))
+    let (site, who) = (Arc::clone(site), caller.who);
+    Ok(upgrade.on_upgrade(move |socket| {
+        let now = Instant::now();
+        work(Peer { socket, heard: now, pinged: now, counted: (now, 0), site, who, least, _place: place })
+    }))
 }
 
 /// The other side of a WebSocket.
@@ -58,6 +70,9 @@ pub(super) struct Peer {
     pinged: Instant,
     /// Since when messages are counted, and how many came.
     counted: (Instant, u32),
+    site: Arc<Site>,
+    who: Who,
+    least: Role,
     _place: OwnedSemaphorePermit,
 }
 
@@ -66,11 +81,6 @@ pub(super) struct Peer {
 pub(super) struct Gone;
 
 impl Peer {
-    fn new(socket: WebSocket, place: OwnedSemaphorePermit) -> Self {
-        let now = Instant::now();
-        Self { socket, heard: now, pinged: now, counted: (now, 0), _place: place }
-    }
-
     /// Sends one message.
     pub(super) async fn send(&mut self, message: Message) -> Result<(), Gone> {
         match timeout(SEND_PATIENCE, self.socket.send(message)).await {
@@ -122,6 +132,10 @@ impl Peer {
                 () = tokio::time::sleep_until(due) => {
                     self.pinged = Instant::now();
                     if self.pinged - self.heard > SILENCE {
+                        return Err(Gone);
+                    }
+                    if !self.site.accounts.may_go_on(self.who, self.least) {
+                        self.say_problem("signed_out", "the session has ended; sign in again").await?;
                         return Err(Gone);
                     }
                     self.send(Message::Ping(axum::body::Bytes::new())).await?;

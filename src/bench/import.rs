@@ -195,11 +195,6 @@ pub fn archive(pictures: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     Ok(zip.finish()?.into_inner())
 }
 
-/// A port that is free now.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// A daemon, what it prints, and an owner who is signed in.
 pub struct Site {
     daemon: Ending,

@@ -72,7 +72,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).max(1) - 1];
         Self { median_ms: at(0.5), p99_ms: at(0.99), greatest_ms: at(1.0) }

@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
+use limen::admin::accounts::AccountStore;
+use limen::bench::client::{Client, free_address};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::idle::{Motion, bench_idle, record as record_idle};
-use limen::bench::import::{ImportTimings, Site, archive, bare, free_port, pictures, spread};
+use limen::bench::import::{ImportTimings, Site, archive, bare, pictures, spread};
 use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record as record_visits};
+use limen::bench::lists::bench_lists;
+use limen::bench::live::{LiveError, bench_live};
 use limen::bench::search::bench_search;
 use limen::bench::standby::bench_standby;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
@@ -37,6 +41,8 @@ const STARTS: u32 = 5;
 /// Long enough for twenty forced looks.
 const IDLE_SECONDS: u32 = 20;
 const VISITS: u32 = 500;
+const LIVE_SECONDS: u32 = 60;
+const EVENTS: u32 = 1_000_000;
 const PICTURES: u32 = 1_000;
 /// How long recognition is watched without an import: about forty visits.
 const ALONE: Duration = Duration::from_secs(55);
@@ -52,6 +58,8 @@ Examples:
   limen bench search --templates 100000
   limen bench idle --seconds 600            whether memory stays as it is
   limen bench standby --seconds 600         the same of the whole daemon, with a broker
+  limen bench live                          what viewers of the live view get, and what it costs
+  limen bench lists --events 1000000        lists and charts of the events page
   limen bench latency --visits 500          from the camera to a subscriber of mosquitto; ten minutes")]
 pub(super) struct BenchArguments {
     #[command(subcommand)]
@@ -97,6 +105,19 @@ enum What {
         #[arg(long, default_value_t = IDLE_SECONDS, value_parser = clap::value_parser!(u32).range(2..=86_400))]
         seconds: u32,
     },
+    /// The live view of the whole daemon with 0, 1 and 4 viewers: frames a second, their age on arrival,
+    /// and what being watched costs recognition
+    Live {
+        /// How long to watch with each number of viewers; the scene repeats itself after a minute
+        #[arg(long, default_value_t = LIVE_SECONDS, value_parser = clap::value_parser!(u32).range(5..=86_400))]
+        seconds: u32,
+    },
+    /// Listing, summing up and exporting very many events
+    Lists {
+        /// Events
+        #[arg(long, default_value_t = EVENTS, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+        events: u32,
+    },
     /// Import of an archive of pictures beside what the networks alone manage, its memory, and recognition
     /// in the meantime, over the whole daemon
     Import {
@@ -130,6 +151,8 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         Some(What::Start { rounds }) => start(context, *rounds)?,
         Some(What::Idle { seconds }) => idle(context, *seconds)?,
         Some(What::Standby { seconds }) => standby(context, *seconds)?,
+        Some(What::Live { seconds }) => live(context, *seconds)?,
+        Some(What::Lists { events }) => lists(context, *events)?,
         Some(What::Import { pictures }) => import(context, *pictures as usize)?,
         Some(What::Latency { visits, broker }) => latency(context, *visits, broker.as_deref())?,
     }
@@ -233,24 +256,24 @@ impl Bench {
         Ok(Self { folder, state })
     }
 
+    /// The recording, for `--source`.
+    fn replay(&self) -> String {
+        format!("replay:{}", self.recording().display())
+    }
+
     fn recording(&self) -> PathBuf {
         self.folder.path().join("recording.mjpeg")
     }
 
     /// The command of the daemon, with settings of its own: whatever this machine is configured for
     /// does not matter here.
-    fn daemon(&self, context: &Context, broker: Option<(&str, u16)>, more: &str) -> Result<Process> {
+    fn daemon(&self, context: &Context, source: &str, more: &str) -> Result<Process> {
         let settings = self.folder.path().join("limen.toml");
-        let mqtt = broker
-            .map_or_else(String::new, |(host, port)| format!("[mqtt]\nhost = \"{host}\"\nport = {port}\n"));
-        let text = format!(
-            "[device]\nid = \"{DEVICE}\"\n[camera]\nrate_hz = {RATE_HZ:.1}\n\
-             {mqtt}{more}"
-        );
+        let text = format!("[device]\nid = \"{DEVICE}\"\n[camera]\nrate_hz = {RATE_HZ:.1}\n{more}");
         std::fs::write(&settings, text).with_context(|| format!("writing {}", settings.display()))?;
         let mut command = Process::new(std::env::current_exe().context("finding this program")?);
         command.arg("--config").arg(&settings).arg("--state").arg(&self.state);
-        command.args(["run", "--source"]).arg(format!("replay:{}", self.recording().display()));
+        command.args(["run", "--source"]).arg(source);
         let ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("LIMEN_");
         for (variable, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
             command.env_remove(variable);
@@ -259,17 +282,6 @@ impl Bench {
         command.env("LIMEN_LITERT__LIBRARY", install::litert_library(&context.config));
         command.env("LIMEN_LOG__LEVEL", "error");
         Ok(command)
-    }
-
-    /// A code by which the first owner is made, from a program beside the daemon.
-    fn setup_code(&self, context: &Context) -> Result<String> {
-        let mut command = Process::new(std::env::current_exe().context("finding this program")?);
-        command.arg("--config").arg(self.folder.path().join("limen.toml"));
-        command.arg("--state").arg(&self.state).args(["--json", "users", "setup-code"]);
-        command.env("LIMEN_MODELS__FOLDER", install::models_folder(&context.config));
-        let out = command.output().context("asking for a setup code")?.stdout;
-        let answer: serde_json::Value = serde_json::from_slice(&out).context("asking for a setup code")?;
-        Ok(answer["code"].as_str().context("the setup code is no text")?.to_owned())
     }
 }
 
@@ -282,11 +294,11 @@ fn import(context: &Context, count: usize) -> Result<()> {
     let bare_per_s = bare(&models, &runtime, &context.config, &given)?;
     drop(given);
     let site = |bench: &Bench, more: &str| -> Result<Site> {
-        let port = free_port()?;
-        let listen = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n{more}");
-        let mut command = bench.daemon(context, None, &listen)?;
+        let address = free_address()?;
+        let listen = format!("[http]\nlisten = \"{address}\"\n{more}");
+        let mut command = bench.daemon(context, &bench.replay(), &listen)?;
         command.arg("--json");
-        Site::start(command, port, || bench.setup_code(context))
+        Site::start(command, address.port(), || setup_code(&bench.state))
     };
     let quiet = Bench::new(context)?;
     record_idle(&quiet.recording(), SIZE, Motion::Still)?;
@@ -314,12 +326,46 @@ fn import(context: &Context, count: usize) -> Result<()> {
     context.output.result(&json!({ "import": timings }), || timings.to_string())
 }
 
+fn broker_settings(host: &str, port: u16) -> String {
+    format!("[mqtt]\nhost = \"{host}\"\nport = {port}\n")
+}
+
+fn live(context: &Context, seconds: u32) -> Result<()> {
+    let bench = Bench::new(context)?;
+    let address = free_address()?;
+    let command = bench.daemon(context, "scene", &format!("[http]\nlisten = \"{address}\"\n"))?;
+    let sign_in = || {
+        let mut client = Client::at(address)?;
+        let nothing = |error: anyhow::Error| LiveError::Nothing(format!("{error:#}"));
+        let code = setup_code(&bench.state).map_err(nothing)?;
+        client.set_up(&code, "bench", "nobody but this bench knows it")?;
+        Ok(client)
+    };
+    let timings = bench_live(command, sign_in, Duration::from_secs(seconds.into()))?;
+    context.output.result(&json!({ "live": timings }), || timings.to_string())
+}
+
+/// A code by which the first owner is made.
+fn setup_code(state: &Path) -> Result<String> {
+    let (opened, key) = super::open_state(state, |_| ())?;
+    let mut accounts = AccountStore::open(&opened, &key, Arc::new(SystemClock))?;
+    Ok(accounts.new_setup_code()?.expose().to_owned())
+}
+
+fn lists(context: &Context, events: u32) -> Result<()> {
+    let folder = tempfile::tempdir().context("making a folder")?;
+    let (state, key) = super::open_state(&folder.path().join("state"), |_| ())?;
+    let timings = bench_lists(&state, &key, events.into())?;
+    context.output.result(&json!({ "lists": timings }), || timings.to_string())
+}
+
 fn standby(context: &Context, seconds: u32) -> Result<()> {
     let bench = Bench::new(context)?;
     record_idle(&bench.recording(), SIZE, Motion::Still)?;
     let broker = Broker::start()?;
     let (host, port) = broker.address();
-    let command = bench.daemon(context, Some((&host, port)), "[http]\nlisten = \"127.0.0.1:0\"\n")?;
+    let more = format!("{}[http]\nlisten = \"127.0.0.1:0\"\n", broker_settings(&host, port));
+    let command = bench.daemon(context, &bench.replay(), &more)?;
     let standby = bench_standby(command, Duration::from_secs(seconds.into()))?;
     context.output.result(&json!({ "standby": standby }), || standby.to_string())
 }
@@ -337,8 +383,9 @@ fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
             (host.to_owned(), port.parse().map_err(|_| Usage::error("--broker takes HOST:PORT"))?)
         }
     };
-    let more = format!("[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n");
-    let command = bench.daemon(context, Some((&host, port)), &more)?;
+    let settings = broker_settings(&host, port);
+    let more = format!("{settings}[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n");
+    let command = bench.daemon(context, &bench.replay(), &more)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let topic = format!("limen/{DEVICE}/event");
     let timings = runtime.block_on(bench_latency((host, port), &topic, command, visits as usize))?;

@@ -25,11 +25,9 @@ use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
-use crate::examiner::Examiner;
 use crate::http::{self, Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
-use crate::models::Thresholds;
 use crate::mqtt::{Beat, MqttStats};
 use crate::status::{Part, Status};
 use crate::supervisor::{Heartbeat, Supervisor};
@@ -46,8 +44,7 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
-    pub(super) examiner: Examiner,
-    pub(super) thresholds: Thresholds,
+    pub(super) faces: Arc<Faces>,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     /// The settings in force.
@@ -152,17 +149,12 @@ impl NetworkParts {
             live: self.live.clone(),
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
+            faces: Arc::clone(&self.faces),
             event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
             work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
-            faces: Arc::new(Faces::new(
-                self.examiner.clone(),
-                config,
-                self.thresholds,
-                Arc::clone(&self.clock),
-            )),
             links,
             shelf,
             readings: Semaphore::new(1),

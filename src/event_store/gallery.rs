@@ -6,7 +6,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::handle::{Request, StoreHandle, StoreRefusal};
-use crate::enrol::{Enrolled, EnrolmentError, EnrolmentOrder};
+use crate::enrol::{Enrolled, EnrolmentError, EnrolmentOrder, EnrolmentRules};
 use crate::gallery::{
     EnrolledSubject, GalleryError, Group, GroupId, GroupName, RemovalReceipt, SampleId, SampleRecord,
     SubjectEdit, SubjectId, SubjectPage, SubjectQuery,
@@ -61,6 +61,8 @@ pub enum GalleryRequest {
     Enrol(Box<EnrolmentOrder>, Reply<Enrolled>),
     /// Change a subject; gives what it is then.
     Edit(SubjectId, Box<SubjectEdit>, Reply<SubjectDetails>),
+    /// Enrol by these rules from now on.
+    Rules(EnrolmentRules),
     /// Erase a subject, also from the events.
     Erase(SubjectId, Reply<Erasure>),
     /// The picture of a sample, JPEG.
@@ -98,6 +100,11 @@ impl StoreHandle {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Gallery(GalleryRequest::Enrol(Box::new(order), reply)))?;
         answer.blocking_recv().unwrap_or(Err(StoreRefusal::Ended.into()))
+    }
+
+    /// Enrols by other rules from now on.
+    pub fn enrol_by(&self, rules: EnrolmentRules) -> Result<(), StoreRefusal> {
+        self.send(Request::Gallery(GalleryRequest::Rules(rules)))
     }
 
     /// Changes a subject; gives what it is then.

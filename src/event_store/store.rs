@@ -169,7 +169,7 @@ impl EventStore {
         events: impl IntoIterator<Item = (IdentityEvent, Option<Vec<u8>>)>,
     ) -> Result<(), EventStoreError> {
         for (event, crop) in events {
-            let entry = self.entry(&event, crop)?;
+            let entry = self.entry(&event, crop);
             self.take_in(entry);
         }
         self.retry()
@@ -211,11 +211,11 @@ impl EventStore {
         UnixMillis(captured_at.0.saturating_add(self.lifetime.as_millis() as i64))
     }
 
-    fn entry(&self, event: &IdentityEvent, crop: Option<Vec<u8>>) -> Result<Entry, EventStoreError> {
+    fn entry(&self, event: &IdentityEvent, crop: Option<Vec<u8>>) -> Entry {
         let decided_at = UnixMillis(event.captured_at.0 + event.latency_ms as i64);
         let mut record = RecordedEvent {
             sequence: self.next,
-            id: EventId::new(decided_at).map_err(EventStoreError::NoRandomness)?,
+            id: event.id,
             kind: EventKind::Ended,
             track: Some(event.track.0),
             captured_at: event.captured_at,
@@ -258,7 +258,7 @@ impl EventStore {
                     inconclusive.iter().map(|(reason, n)| (reason.code().to_owned(), *n)).collect();
             }
         }
-        Ok(Entry { event: record, captured: event.captured, crop, published: None })
+        Entry { event: record, captured: event.captured, crop, published: None }
     }
 
     fn take_in(&mut self, entry: Entry) {

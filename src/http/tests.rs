@@ -93,7 +93,7 @@ impl Server {
     fn pictured(&self) -> EventId {
         let site = &self.fixture.site;
         assert!(site.store.record(IdentityEvent {
-            id: 1,
+            id: EventId::new(site.clock.wall()).unwrap(),
             track: TrackId(1),
             captured_at: site.clock.wall(),
             captured: site.clock.monotonic(),

@@ -12,7 +12,7 @@ use limen::config::{Config, MqttProtocol};
 use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::enrol::EnrolmentRules;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
-use limen::event_store::{EventStore, Retention, StoreHandle, StoreParts, StoreThread};
+use limen::event_store::{EventId, EventStore, Retention, StoreHandle, StoreParts, StoreThread};
 use limen::gallery::{
     Enrolment, EnrolmentTarget, Gallery, GalleryStore, NewSample, SampleOrigin, SampleQuality, SubjectId,
     SubjectName,
@@ -227,7 +227,7 @@ impl Device {
 
     fn event(&self, outcome: Outcome) -> IdentityEvent {
         IdentityEvent {
-            id: 1,
+            id: EventId::new(self.clock.wall()).unwrap(),
             track: TrackId(3),
             captured_at: self.clock.wall(),
             captured: self.clock.monotonic(),

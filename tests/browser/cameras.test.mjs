@@ -17,7 +17,7 @@ before(async () => {
   folder = fs.mkdtempSync(path.join(os.tmpdir(), 'limen-camera-'));
   // Faces of one person in several poses, each long enough to be looked at a few times.
   const poses = ['barack_obama_1', 'barack_obama_3', 'barack_obama_2'].map(portrait);
-  browser = await launch({ camera: recording(folder, poses, 25) });
+  browser = await launch({ camera: await recording(folder, poses, 25) });
 });
 after(async () => {
   await browser?.close();
@@ -63,7 +63,7 @@ test('the browser\'s own camera is compared frame by frame and released on leavi
 });
 
 test('a camera that is not allowed is told in words', async () => {
-  const refusing = await launch({ camera: recording(folder, [portrait('joe_biden_1')]), permissions: false });
+  const refusing = await launch({ camera: await recording(folder, [portrait('joe_biden_1')]), permissions: false });
   const page = await open(refusing, device, { where: '/sign-in' });
   await page.context().grantPermissions([], { origin: device.origin });
   await signIn(page);

@@ -1,7 +1,7 @@
 // A real limen and a real Chromium for the tests of the admin page: starts both, ends both, and holds
 // what every test does again and again. Nothing here knows how the page is built beyond its words.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
@@ -214,17 +214,31 @@ export async function signIn(page, { name, password } = OWNER) {
   await page.waitForURL((url) => url.pathname === '/');
 }
 
-// A recording for the browser's camera: one JPEG after another is a Motion JPEG file.
-export function recording(folder, files, repeat = 1) {
-  const file = path.join(folder, 'camera.mjpeg');
-  const frames = files.flatMap((name) => Array(repeat).fill(fs.readFileSync(name)));
+// A recording for the browser's camera: one JPEG after another is a Motion JPEG file. Chromium wants all
+// of one size, so each picture is drawn into a frame of 640x480 first.
+export async function recording(folder, files, repeat = 1) {
+  const browser = await launch();
+  const page = await browser.newPage();
+  const frames = [];
+  for (const name of files) {
+    const drawn = await page.evaluate(async (base64) => {
+      const picture = new Image();
+      picture.src = `data:image/jpeg;base64,${base64}`;
+      await picture.decode();
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [640, 480];
+      const drawing = canvas.getContext('2d');
+      drawing.fillStyle = '#708090';
+      drawing.fillRect(0, 0, 640, 480);
+      const scale = 480 / picture.naturalHeight;
+      const width = picture.naturalWidth * scale;
+      drawing.drawImage(picture, (640 - width) / 2, 0, width, 480);
+      return canvas.toDataURL('image/jpeg', 0.92).split(',')[1];
+    }, fs.readFileSync(name).toString('base64'));
+    frames.push(...Array(repeat).fill(Buffer.from(drawn, 'base64')));
+  }
+  await browser.close();
+  const file = path.join(folder, `camera-${files.length}.mjpeg`);
   fs.writeFileSync(file, Buffer.concat(frames));
   return file;
-}
-
-// Runs a program to its end.
-export function run(command, args, options = {}) {
-  const done = spawnSync(command, args, { encoding: 'utf8', ...options });
-  if (done.status !== 0) throw new Error(`${command}: ${done.stderr}`);
-  return done.stdout;
 }

@@ -119,7 +119,7 @@ test('events are listed as they come, filtered, and told with their reason', asy
   await page.goto(`${device.origin}/events`);
   const list = page.getByRole('region', { name: 'Events' });
   await list.getByText('Barack Obama').first().waitFor();
-  await page.getByRole('group', { name: 'Verdict' }).getByRole('button', { name: 'Unknown' }).click();
+  await main().getByRole('button', { name: 'Unknown', exact: true }).click();
   await until('only unknown ones', async () => (await list.getByText('Barack Obama').count()) === 0);
   await list.getByRole('button').or(list.getByRole('link')).first().click();
   const detail = page.getByRole('dialog');
@@ -172,7 +172,7 @@ test('a threshold changed on the page counts at once, and a bad value is told at
 test('the broker can be tried before it is saved', async () => {
   const tried = await client.expect(200, 'POST', '/api/settings/test-broker', { changes: { 'mqtt.host': '127.0.0.1', 'mqtt.port': 9 } });
   assert.equal(tried.ok, false);
-  assert.match(tried.message, /127\.0\.0\.1/);
+  assert.match(tried.message, /nothing listens/);
 });
 
 test('a backup runs as a job and can be fetched by its owner', async () => {
@@ -180,7 +180,7 @@ test('a backup runs as a job and can be fetched by its owner', async () => {
   await page.getByRole('button', { name: 'Back up' }).click();
   const dialog = page.getByRole('dialog', { name: /Back up/ });
   await dialog.getByLabel('Passphrase', { exact: true }).fill('a passphrase for the backup');
-  await dialog.getByLabel('The same again').fill('a passphrase for the backup');
+  await dialog.getByLabel('The same again', { exact: true }).fill('a passphrase for the backup');
   await dialog.getByRole('button', { name: 'Start the backup' }).click();
   const job = await until('the backup', async () => {
     const { jobs } = await client.expect(200, 'GET', '/api/jobs');
@@ -194,10 +194,14 @@ test('a backup runs as a job and can be fetched by its owner', async () => {
 });
 
 test('a restart asked for on the page is one: the same settings, the same accounts', async () => {
+  const starts = () => device.log.split('web server listens').length - 1;
+  const before = starts();
   await client.expect(202, 'POST', '/api/restart');
+  await until('the device to start again', () => starts() > before, 60_000);
   const again = new Client(device);
-  await until('the device to be back', async () => {
-    const answer = await again.call('POST', '/api/sign-in', { ...OWNER }).catch(() => null);
-    return answer?.status === 200;
-  }, 60_000);
+  await until('the device to be back', async () => (
+    (await again.call('POST', '/api/sign-in', { ...OWNER }).catch(() => null))?.status === 200
+  ), 60_000);
+  const { subjects } = await again.expect(200, 'GET', '/api/subjects?search=visitor');
+  assert.ok(subjects.length === 1, 'whoever was enrolled is still there');
 });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::AccountStore;
 use super::records::{AccountError, SessionRecord, TokenRecord, User};
 use super::secret::SecretHash;
-use crate::admin::access::{Role, Scope};
+use crate::admin::access::{Role, Scope, Who};
 use crate::clock::UnixMillis;
 
 /// How long a session lasts.
@@ -132,6 +132,27 @@ impl Live {
         }
         token.last_used_at = token.last_used_at.max(Some(now));
         Some(LiveToken { token: token.id, name: token.name.clone(), scopes: token.scopes.clone() })
+    }
+
+    /// Whether somebody who was let in before may go on: their session or token works still, and their role
+    /// is at least this. Counts as no use of it.
+    pub(super) fn may_go_on(&self, who: Who, least: Role, times: SessionTimes, now: UnixMillis) -> bool {
+        match who {
+            Who::Local => true,
+            Who::Nobody => false,
+            Who::User { session: id, .. } => self.sessions.values().any(|(session, _)| {
+                let user = self.users.get(&session.user);
+                session.id == id
+                    && now < times.expires_at(session)
+                    && user.is_some_and(|user| !user.disabled && user.role >= least)
+            }),
+            Who::Token { token: id } => self.tokens.values().any(|(token, _)| {
+                let maker = self.users.get(&token.made_by);
+                token.id == id
+                    && now < token.expires_at
+                    && maker.is_some_and(|maker| !maker.disabled && maker.role >= Role::Admin)
+            }),
+        }
     }
 
     /// Sessions of a user that go on.

@@ -90,7 +90,7 @@ export function show({ signal, query, block }) {
   ], query.get('with'));
   signal.addEventListener('abort', t.end);
   changed();
-  return page('Enrol', { lede: 'A few good pictures, a name, and the device knows who it is. At once, without a restart.' },
+  return page('Enrol', { lede: 'A few good pictures and a name; recognised at once, without a restart.' },
     said, h('div.wide-left', null, h('div.stack', null, t.list, t.panel), h('section.card', { 'aria-label': 'Who is it' }, submit)));
 }
 

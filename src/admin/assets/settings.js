@@ -87,10 +87,10 @@ export function show({ signal, query, block }) {
 
   const row = setting => {
     const { input, el } = control(setting, changes.has(setting.path) ? changes.get(setting.path) : setting.value, value => change(setting, value));
-    const facts = [setting.allowed && setting.kind !== 'switch' && sentence(setting.allowed),
+    const facts = [setting.allowed && setting.kind !== 'switch' && sentence(setting.allowed.replace(/^"" or /, 'empty, or ')),
       setting.default != null && setting.default !== '' && !Array.isArray(setting.default) && JSON.stringify(setting.default) !== JSON.stringify(setting.value) && `Default: ${setting.default}.`,
       { restart: 'Takes effect at the next start.', file: 'Only a file of the device can change it.' }[setting.effect]].filter(Boolean);
-    const holder = field(plain(setting.key) + (setting.unit ? ` (${setting.unit})` : ''), el ?? input, { hint: facts.join(' ') || null });
+    const holder = field(plain(setting.key) + (setting.unit && !setting.key.includes(setting.unit) || ['px', 'ms', 's', 'hz'].includes(setting.unit?.toLowerCase()) ? ` (${setting.unit})` : ''), el ?? input, { hint: facts.join(' ') || null });
     if (el) { holder.querySelector('label').htmlFor = input.id; }
     fields.set(setting.path, holder);
     const label = holder.querySelector('label');
@@ -103,7 +103,7 @@ export function show({ signal, query, block }) {
         setting.note && h('p.small.warn.toned', null, sentence(setting.note)),
         setting.locked && h('p.small.row', { style: { gap: '6px' } }, icon('lock'), setting.origin === 'default' ? 'Cannot be changed here.' : `Set by ${setting.origin}; cannot be changed here.`),
         !setting.locked && !byPage(setting) && setting.origin !== 'default' && h('p.small.muted', null, `Now from ${setting.origin}.`)),
-      h('div.stack.tight', null, holder, reset));
+      h('div.stack.tight', null, holder, reset && h('div', null, reset)));
   };
 
   const dirty = () => {
@@ -117,6 +117,7 @@ export function show({ signal, query, block }) {
     try {
       const sent = Object.fromEntries(changes);
       told = await patch('/api/settings', { changes: sent });
+      device = await get('/api/device', { signal });
       changes.clear();
       toast('Saved');
       paint();
@@ -145,8 +146,19 @@ export function show({ signal, query, block }) {
     put(top, notice('bad', 'The device has not come back within a minute and a half. Look at its log.'));
   };
 
+  // The cameras that are plugged in, to be chosen from.
+  const cameras = () => {
+    const list = h('div.list', null, h('div', null, h('div.bone.grow'))), mine = leave.signal;
+    const source = told.sections.find(({ name }) => name === 'camera').settings.find(({ key }) => key === 'source');
+    get('/api/cameras', { signal: mine }).then(({ cameras }) => put(list, cameras.length ? cameras.map(camera => h('div.wrap', null,
+      h('span.grow', { style: { 'min-width': '180px' } }, h('b', null, camera.card ?? camera.path), h('span.line.muted.small', null, [camera.path, ...(camera.formats ?? []).map(format => `${format.fourcc}${format.sizes?.length ? ` up to ${largest(format.sizes)}` : ''}`)].join(', ')), camera.problem && h('span.line.small.warn.toned', null, sentence(camera.problem))),
+      source && !source.locked && button('Use it', { small: true, 'aria-label': `Use ${camera.card ?? camera.path}`, onclick: () => { change(source, camera.path); paint(); } }))) : h('div.muted', null, 'No camera is plugged in.')), error => { if (!isAbort(error)) put(list, h('div', null, failed(error))); });
+    return h('section.card.flush', { 'aria-label': 'Cameras of this device' }, h('div.card-head', null, h('h2', null, 'Cameras of this device')), list);
+  };
+
   // What belongs to a section besides its values.
   const beside = name => {
+    if (name === 'camera') return cameras();
     if (name !== 'mqtt') return null;
     const said = h('div', { 'aria-live': 'polite' });
     return h('section.card', null, h('h2', null, 'Test the connection'), h('p.muted.small', null, 'Connects to the broker with the values above, saved or not, and says what happened.'),
@@ -164,6 +176,8 @@ export function show({ signal, query, block }) {
   return page('Settings', { lede: 'Checked before they are taken, noted in the audit log.', actions: [link('Users', '/users', { icon: 'users', small: true }), link('Backup', '/jobs', { icon: 'down', small: true }), link('Health', '/about', { icon: 'about', small: true })] },
     top, h('div.search', null, icon('search'), search), chips, body, bar);
 }
+
+const largest = sizes => { const most = sizes.reduce((a, b) => b.width * b.height > a.width * a.height ? b : a); return `${most.width}×${most.height}`; };
 
 // Whether the value was set here, and may be given back.
 const byPage = setting => setting.origin === 'admin page';

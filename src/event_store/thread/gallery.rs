@@ -31,6 +31,7 @@ impl StoreThread {
                 }
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
+            GalleryRequest::Rules(rules) => self.parts.rules = rules,
             GalleryRequest::Edit(id, edit, reply) => {
                 let result = self.parts.gallery_store.edit(id, &edit).map_err(GalleryRefusal::from);
                 let result = result.and_then(|()| {
