@@ -25,7 +25,7 @@ use crate::decode::claimed_size;
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::examiner::{ExamineError, Examined, ExaminedFace, Urgency};
 use crate::gallery::{GallerySnapshot, SearchScratch, SubjectId};
-use crate::identify::{Ambiguous, Decision, IdentificationThresholds, Inconclusive, identify};
+use crate::identify::{Ambiguous, Decision, IdentificationThresholds, Inconclusive, identify_ranked};
 use crate::score::ComparisonScore;
 
 /// Candidates that an identification tells.
@@ -260,9 +260,10 @@ fn identified(
     scratch: &mut SearchScratch,
     told: &mut Told,
 ) {
-    let ranked = known.search(embedding, 2, scratch).unwrap_or_default();
-    told.score = ranked.first().map(|best| best.score.get());
-    match identify(&ranked, &IdentificationThresholds::from(&rules.thresholds)) {
+    // As at the door: without those whom a counter example rules out.
+    let ranked = known.rank(embedding, 2, scratch).unwrap_or_default();
+    told.score = ranked.candidates.first().map(|best| best.score.get());
+    match identify_ranked(&ranked, &IdentificationThresholds::from(&rules.thresholds)) {
         Decision::Match { candidate, .. } => {
             told.decision = "match";
             told.subject = Some(candidate.subject);

@@ -348,6 +348,8 @@ struct ErasureView {
     pictures: u64,
     /// Events in which the subject was named, and is not any more.
     events: u64,
+    /// Unknown faces that may have been theirs.
+    sightings: u64,
     /// Whether nothing of it is left in the database's log either. If not, another program was reading;
     /// it goes when that lets go.
     log_emptied: bool,
@@ -357,9 +359,9 @@ async fn erase(
     State(site): State<Arc<Site>>,
     Named(id): Named<String>,
 ) -> Result<Json<ErasureView>, Problem> {
-    let Erasure { gallery, events } = site.store.erase_subject(subject_id(&id)?).await?;
+    let Erasure { gallery, events, sightings } = site.store.erase_subject(subject_id(&id)?).await?;
     let RemovalReceipt { subjects, samples, templates, pictures, log_emptied } = gallery;
-    Ok(Json(ErasureView { subjects, samples, templates, pictures, events, log_emptied }))
+    Ok(Json(ErasureView { subjects, samples, templates, pictures, events, sightings, log_emptied }))
 }
 
 /// What was removed.

@@ -37,6 +37,8 @@ pub struct Erasure {
     pub gallery: RemovalReceipt,
     /// Events in which the subject was named, and is not any more.
     pub events: u64,
+    /// Unknown faces that may have been theirs.
+    pub sightings: u64,
 }
 
 /// A subject with its samples.

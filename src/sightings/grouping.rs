@@ -30,6 +30,10 @@ const ABOVE_IDENTIFICATION: f32 = 0.08;
 /// 0.24, well below what two pictures of one person compare at (one pair in 250 is below 0.37).
 const LEAST_SHARE: f32 = 0.5;
 
+/// Of identification's threshold, from which on a group may show a subject who is erased. Lower than a match:
+/// one stranger's group in a thousand goes too, and no picture of the subject stays.
+const RELATED_SHARE: f32 = 0.75;
+
 /// Number of a group. Given once, never again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -48,6 +52,8 @@ pub struct GroupingThresholds {
     pub join: ComparisonScore,
     /// With every exemplar.
     pub least: ComparisonScore,
+    /// From which on a group goes with a subject who is erased.
+    pub related: ComparisonScore,
 }
 
 impl From<&Thresholds> for GroupingThresholds {
@@ -55,6 +61,7 @@ impl From<&Thresholds> for GroupingThresholds {
         Self {
             join: ComparisonScore::new((in_force.identification + ABOVE_IDENTIFICATION).min(1.0)),
             least: ComparisonScore::new(in_force.identification * LEAST_SHARE),
+            related: ComparisonScore::new(in_force.identification * RELATED_SHARE),
         }
     }
 }
@@ -91,6 +98,15 @@ impl Groups {
             }
         }
         found.map(|(_, group)| group)
+    }
+
+    /// The groups with an exemplar at least so much like one of these faces.
+    pub fn like(&self, faces: &[Embedding], least: ComparisonScore) -> Vec<SightingGroupId> {
+        let alike = |(_, exemplar): &(i64, Embedding)| {
+            faces.iter().any(|face| face.compare(exemplar).is_ok_and(|score| score >= least))
+        };
+        let groups = self.known.iter().filter(|(_, exemplars)| exemplars.iter().any(alike));
+        groups.map(|(group, _)| *group).collect()
     }
 
     /// Adds an exemplar to a group, new or known.

@@ -333,6 +333,13 @@ impl SightingStore {
         Ok(removed)
     }
 
+    /// Erases the groups that may show somebody with these templates; returns how many sightings that
+    /// concerned.
+    pub fn remove_like(&mut self, templates: &[Embedding]) -> Result<u64, SightingError> {
+        let groups = self.groups.like(templates, self.limits.grouping.related);
+        if groups.is_empty() { Ok(0) } else { self.remove(&groups) }
+    }
+
     /// Erases a bounded number of what is older or more than may be kept, and returns how many; call it
     /// again while it erases something.
     pub fn retain(&mut self) -> Result<u64, SightingError> {
@@ -662,6 +669,19 @@ mod tests {
         assert_eq!(data_pages.unwrap(), 0);
         assert!(pages(&before).iter().skip(1).any(|page| !pages(&after).contains(page)));
         assert_ne!(store.take_in(&device.sighting(0, 0.5)).unwrap(), group);
+    }
+
+    #[test]
+    fn whoever_is_erased_takes_their_sightings_along() {
+        let mut device = Device::new();
+        let mut store = device.open();
+        let (theirs, other) = (device.sighting(0, 0.5), device.sighting(1, 0.5));
+        store.take_in(&theirs).unwrap();
+        let other = store.take_in(&other).unwrap();
+        let template = device.sighting(0, 0.9).embedding;
+        assert_eq!(store.remove_like(&[template]).unwrap(), 1);
+        let left: Vec<_> = store.list(false, None, 10).unwrap().iter().map(|group| group.id).collect();
+        assert_eq!(left, [other]);
     }
 
     #[test]

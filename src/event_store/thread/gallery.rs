@@ -1,6 +1,7 @@
 //! Serves what is asked about subjects.
 
 use super::{ERASING, LOADING, StoreThread};
+use crate::embedding::Embedding;
 use crate::enrol::carry_out;
 use crate::event_store::gallery::{Erasure, GalleryRefusal, GalleryRequest, SubjectDetails};
 use crate::gallery::{GalleryError, SubjectId};
@@ -78,6 +79,12 @@ impl StoreThread {
     /// Out of the gallery on the disk, out of the one that is searched, and out of the events, in this
     /// order: what fails after the first step is tried again until it is done.
     fn erase(&mut self, id: SubjectId) -> Result<Erasure, GalleryError> {
+        let known = self.parts.gallery.current();
+        let faces = known.templates_of(id).filter_map(|(_, values)| {
+            Embedding::from_unit(values.to_vec(), known.space().clone()).ok()
+        });
+        let faces: Vec<_> = faces.collect();
+        drop(known);
         let gallery = self.parts.gallery_store.remove(id)?;
         self.enrolled.remove(&id);
         self.changed(id);
@@ -93,7 +100,8 @@ impl StoreThread {
                 0
             }
         };
-        Ok(Erasure { gallery, events })
+        let sightings = self.forget_sightings_like(&faces);
+        Ok(Erasure { gallery, events, sightings })
     }
 
     /// Brings what is searched up to date with a change of one subject that is on the disk.

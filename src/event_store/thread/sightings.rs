@@ -1,6 +1,7 @@
 //! Serves what is asked about unknown faces, and what re-embedding asks.
 
 use super::{SIGHTING, StoreThread};
+use crate::embedding::Embedding;
 use crate::enrol::{EnrolmentCandidate, EnrolmentOrder, OrderTarget, UnusableSamples, carry_out};
 use crate::event::IdentityEvent;
 use crate::event_store::gallery::GalleryRefusal;
@@ -80,6 +81,18 @@ impl StoreThread {
                 false
             }
             Some(Ok(_)) | None => false,
+        }
+    }
+
+    /// Erases the unknown faces that may be somebody's who is erased; those that fail expire.
+    pub(super) fn forget_sightings_like(&mut self, faces: &[Embedding]) -> u64 {
+        match self.sightings.as_mut().map(|store| store.remove_like(faces)) {
+            Some(Ok(erased)) => erased,
+            Some(Err(error)) => {
+                self.fails(SIGHTING, error.to_string());
+                0
+            }
+            None => 0,
         }
     }
 
