@@ -156,13 +156,13 @@ export class Client {
     return this.expect(200, 'POST', '/api/sign-in', { name, password });
   }
 
-  // Enrols a portrait under a name; the subject's id.
+  // Enrols a portrait under a name; the id of the subject.
   async enrol(name, file) {
     const picture = await this.expect(201, 'POST', '/api/pictures', fs.readFileSync(file), { 'content-type': 'image/jpeg' });
     const done = await this.expect(201, 'POST', '/api/subjects/enrol', {
       name, samples: [{ picture: picture.id, face: 0 }], accept_similar: true,
     });
-    return done.subject;
+    return done.subject.id;
   }
 }
 
