@@ -546,13 +546,14 @@ mod tests {
     }
 
     fn streaming(capture: &Capture, wanted: FrameSize) {
-        for _ in 0..2_000 {
+        // Nothing takes longer than these ten minutes of waiting, however busy the machine is.
+        for _ in 0..6_000 {
+            let frame = capture.shared().slot().wait(Duration::from_millis(100));
             if matches!(capture.shared().stats().state, CaptureState::Streaming(stream) if stream.size == wanted)
-                && matches!(capture.shared().slot().wait(Duration::from_secs(5)), Waited::Frame(f) if f.size == wanted)
+                && matches!(frame, Waited::Frame(frame) if frame.size == wanted)
             {
                 return;
             }
-            std::thread::yield_now();
         }
         panic!("{:?}", capture.shared().stats());
     }
