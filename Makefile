@@ -26,7 +26,7 @@ export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
 SECONDS_EACH ?= 60
 
-.PHONY: help run test setup build fmt lint deny bench eval models lab fuzz docs clean distclean
+.PHONY: help run test setup build fmt lint deny bench eval models pages pictures lab fuzz docs clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,8 @@ test: ## every test
 	tests/setup.sh
 	tests/models.sh
 	$(RUNTIME) cargo test --locked
+	$(RUNTIME) tests/browser/run.sh
+	$(RUNTIME) node tests/api/run.mjs
 
 setup: ## what building and running need; called by the other targets
 	@tools/setup.sh
@@ -84,6 +86,14 @@ eval: build ## accuracy on the photographs in LIMEN_EVAL_DATA
 models: ## make the model files again from their packages; CALIBRATION=folder calibrates anew
 	models/recipe/run.sh $${CALIBRATION:+"$$CALIBRATION"} $(ARGS)
 
+pages: build ## time, weight and steadiness of every admin page in a browser
+	@tools/setup.sh test
+	LIMEN_TEST_PROGRAM='$(LIMEN)' $(RUNTIME) node tests/browser/measure.mjs
+
+pictures: build ## a picture of every admin page in target/pictures
+	@tools/setup.sh test
+	LIMEN_TEST_PROGRAM='$(LIMEN)' $(RUNTIME) node tests/browser/pictures.mjs
+
 lab: setup ## camera tests against a real kernel in a virtual machine
 	tests/lab/run.sh
 
@@ -102,9 +112,9 @@ fuzz: ## every fuzz target for SECONDS_EACH seconds
 			-timeout=10 -rss_limit_mb=2048 $$([[ ! -e $$words ]] || echo "-dict=$$words"); \
 	done
 
-docs: ## write docs/config.md and the metrics of docs/operation.md from the code, and build its documentation
+docs: ## write docs/config.md, docs/openapi.json and the metrics of docs/operation.md from the code, and build its documentation
 	LIMEN_WRITE_DOCS=1 cargo test --locked --test config reference_page_is_current
-	LIMEN_WRITE_DOCS=1 cargo test --locked --lib reference_table_is_current
+	LIMEN_WRITE_DOCS=1 cargo test --locked --lib reference_
 	cargo doc --locked --no-deps
 
 clean: ## remove what was built

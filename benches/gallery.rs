@@ -114,5 +114,6 @@ fn sample(seed: u64, space: &EmbeddingSpaceId) -> Result<NewSample, limen::embed
         origin: SampleOrigin::File,
         quality,
         embedding: Embedding::normalised(values, space.clone())?,
+        picture: None,
     })
 }

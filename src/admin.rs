@@ -11,15 +11,24 @@
 pub mod access;
 pub mod accounts;
 mod assets;
+mod compare;
 mod device;
 mod events;
+pub(crate) mod faces;
+mod guide;
+pub(crate) mod jobs;
 pub(crate) mod live;
+mod openapi;
 pub(crate) mod operation;
 pub(crate) mod overview;
+mod pictures;
 pub(crate) mod problem;
 pub(crate) mod settings;
+mod sightings;
 pub(crate) mod site;
 mod socket;
+mod subjects;
+mod tray;
 
 use std::sync::Arc;
 
@@ -38,8 +47,15 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(device::operations());
     all.extend(live::operations());
     all.extend(events::operations());
+    all.extend(jobs::operations());
+    all.extend(sightings::operations());
     all.extend(settings::operations());
     all.extend(overview::operations());
+    all.extend(pictures::operations());
+    all.extend(subjects::operations());
+    all.extend(compare::operations());
+    all.extend(guide::operations());
+    all.extend(openapi::operations());
     all
 }
 

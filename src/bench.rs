@@ -3,6 +3,7 @@
 pub mod client;
 pub mod frames;
 pub mod idle;
+pub mod import;
 pub mod latency;
 pub mod lists;
 pub mod live;

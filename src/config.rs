@@ -174,11 +174,32 @@ settings! {
     enrolment: Enrolment {
         /// Comparison score with another subject from which an enrolment warns that it looks
         /// like somebody already enrolled. Empty: from the model manifest.
-        conflict_threshold: Option<f32> = None, within 0.0..=0.95;
+        conflict_threshold: Option<f32> = None, within 0.0..=0.95, effect now;
         /// Least quality score of a sample.
-        minimum_quality: f32 = 0.4, within 0.0..=0.95;
+        minimum_quality: f32 = 0.4, within 0.0..=0.95, effect now;
+        /// Keep the face of each sample as a picture, encrypted, to be shown on the admin page and for
+        /// making templates anew after a change of the model. `false` keeps templates only; pictures
+        /// kept before stay until their subject is erased.
+        keep_pictures: bool = true, effect now;
         /// Pictures taken in by one enrolment.
-        maximum_pictures: u32 = 50, unit "pictures", within 1..=1000;
+        maximum_pictures: u32 = 50, unit "pictures", within 1..=1000, effect now;
+        /// Largest archive of pictures taken in by one import. While it is worked off it lies, encrypted,
+        /// in the state folder.
+        maximum_import_mb: u32 = 512, unit "MiB", within 1..=4000, effect now;
+    }
+
+    /// Faces of visitors nobody knows, to be named later.
+    sightings: Sightings {
+        /// Keep them, encrypted. This makes biometric data of everybody who passes and has agreed to
+        /// nothing: the law of many places (in the European Union the GDPR, article 9) forbids that
+        /// without their consent. Switching it off erases what was kept.
+        keep: bool = false, effect now;
+        /// Each is erased after this long.
+        keep_hours: u32 = 48, unit "h", within 1..=720, effect now;
+        /// The oldest of more than this are erased.
+        maximum: u32 = 2000, unit "sightings", within 10..=20_000, effect now;
+        /// Least quality score of a face that is kept.
+        minimum_quality: f32 = 0.5, within 0.0..=0.95, effect now;
     }
 
     /// What is kept of every event, and for how long.

@@ -5,12 +5,14 @@
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
 //! | `store` | owns both databases | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
+//! | `job-KIND` | imports, re-embedding, backups | one at work and two waiting of each kind | further ones are refused | not watched |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
 //! | `reports` | hands events to the caller | 256 reports | dropped and counted: events are safe in the store | – |
 //! | the caller's | supervises, talks to systemd | – | – | the watchdog |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
-//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, store.
+//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, examiners, store.
 
 mod broker;
 mod commands;
@@ -31,25 +33,32 @@ use network::NetworkParts;
 use recognition::{RecogniserThread, Reports};
 use switchboard::Switchboard;
 
+use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
+use crate::backup::BackupSource;
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
 use crate::config::{self, Config, LogLevel};
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreThread};
+use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
+use crate::jobs::Jobs;
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
+use crate::sightings;
 use crate::status::{Condition, Part, Status};
 use crate::supervisor::Supervisor;
-use crate::vault::{RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
 /// Reports that may wait for whoever prints them.
@@ -71,6 +80,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// the last events to reach the broker and the disk.
 const CAPTURE_DRAIN: Duration = Duration::from_secs(2);
 const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
+const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
+/// A transaction and what the disk takes for it.
+const JOBS_DRAIN: Duration = Duration::from_secs(2);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -193,16 +205,24 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     if config.mqtt.host.is_none() {
         events = events.without_broker();
     }
+    // Its threads load networks of their own when they have work.
+    let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
     let (store_thread, store) = StoreThread::new(StoreParts {
         gallery_store,
         events,
         gallery: Arc::clone(&gallery),
         space,
+        rules: EnrolmentRules::new(&config, &thresholds),
         retention: retention(&config),
         status: status.clone(),
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     })?;
+    let store_thread = store_thread.with_sightings(
+        state.clone(),
+        key.subkey(KeyPurpose::Sightings),
+        sightings::limits(&config, &thresholds),
+    );
     let ending = Arc::new(AtomicBool::new(false));
     supervisor.spawn("store", STORE_SILENCE, {
         let ending = Arc::clone(&ending);
@@ -232,6 +252,15 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 
+    // Still pictures to faces.
+    let mut examiner_names = Vec::new();
+    for thread in examiner_threads {
+        let name = thread.name().to_owned();
+        supervisor.spawn(&name, examiner::SILENCE, move |beat| thread.run(beat))?;
+        examiner_names.push(name);
+    }
+    let faces = Arc::new(Faces::new(examiner.clone(), &config, thresholds, Arc::clone(&clock)));
+
     // What the admin page changes.
     let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
     let switchboard = Switchboard {
@@ -239,6 +268,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         recogniser: recogniser_settings,
         capture: capture.control(),
         store: store.clone(),
+        faces: Arc::clone(&faces),
         network: network_config,
         log_level,
     };
@@ -252,6 +282,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         apply,
         Arc::clone(&restart),
     );
+
+    // Long work, at the pace the examiners allow.
+    let jobs = Jobs::new(Arc::clone(&clock));
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -272,11 +305,20 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         store: store.clone(),
         live,
         looks,
+        faces,
         status: status.clone(),
         clock: Arc::clone(&clock),
-        config: config_in_force,
+        config: config_in_force.clone(),
         settings: Arc::new(desk),
         models: models_view,
+        work: JobDesk {
+            jobs: jobs.clone(),
+            state: state.clone(),
+            examiner: examiner.clone(),
+            store: store.clone(),
+            config: config_in_force,
+            backup: Arc::new(BackupSource::new(state.clone(), &key)),
+        },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     drop(key);
@@ -320,6 +362,18 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     cancel.cancel();
     let published = supervisor.join("network", left());
+    // Between two subjects; what waits for an examiner is told that it has ended.
+    jobs.cancel_all();
+    // What they are at is nobody's any more; the process ends without them if it takes long.
+    examiner.end();
+    for name in &examiner_names {
+        if let Err(error) = supervisor.join(name, EXAMINER_DRAIN.min(left())) {
+            tracing::warn!("{error:#}; leaving it behind");
+        }
+    }
+    if !jobs.end(JOBS_DRAIN.min(left())) {
+        tracing::warn!("long work does not end; leaving it behind");
+    }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());
     printed.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 //! What is in them belongs to [`crate::gallery`] and [`crate::event_store`]; their keys to
 //! [`crate::vault`].
 
+mod copy;
 mod migrate;
 mod open;
 
@@ -17,6 +18,7 @@ use crate::vault::VaultError;
 
 use migrate::MigrateError;
 
+pub(crate) use copy::{export, import, verify};
 pub(crate) use migrate::Schema;
 pub(crate) use open::open_or_create;
 

@@ -47,6 +47,12 @@ pub enum DecodeError {
         /// What its header says.
         size: FrameSize,
     },
+    /// Decoding would take more memory than is ever given to one picture.
+    #[error("the {format} picture wants more memory than any real one; nothing of it was decoded")]
+    Bomb {
+        /// Which decoder.
+        format: &'static str,
+    },
     /// A frame of another size than the stream was negotiated to have.
     #[error("a frame of {found} arrived in a stream of {expected}")]
     WrongSize {
@@ -69,6 +75,20 @@ pub enum DecodeError {
     /// A raw frame that does not fit its own description.
     #[error(transparent)]
     Picture(#[from] PictureError),
+}
+
+impl DecodeError {
+    /// A short constant name, for JSON.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownFormat => "not_a_picture",
+            Self::TooManyBytes { .. } => "too_large",
+            Self::BadSize { .. } | Self::Bomb { .. } => "picture_bomb",
+            Self::WrongSize { .. } => "wrong_size",
+            Self::Truncated => "cut_off",
+            Self::Damaged { .. } | Self::Picture(_) => "damaged",
+        }
+    }
 }
 
 fn damaged(reason: impl std::fmt::Display) -> DecodeError {
@@ -129,8 +149,25 @@ fn still_by_image_crate(
     bytes: &[u8],
     format: ImageFormat,
 ) -> Result<(RgbImage, Option<Orientation>), DecodeError> {
-    let name = if format == ImageFormat::Png { "PNG" } else { "WebP" };
-    let failed = |error: image::ImageError| DecodeError::Damaged { format: name, reason: error.to_string() };
+    let failed = image_error(format);
+    let mut decoder = open(bytes, format)?;
+    let (width, height) = decoder.dimensions();
+    let orientation = decoder.orientation().ok();
+    let rgb = DynamicImage::from_decoder(decoder).map_err(failed)?.into_rgb8();
+    let image = RgbImage::from_pixels(width, height, rgb.into_raw()).expect("the decoder kept its size");
+    Ok((image, orientation))
+}
+
+fn image_error(format: ImageFormat) -> impl Fn(image::ImageError) -> DecodeError {
+    let format = if format == ImageFormat::Png { "PNG" } else { "WebP" };
+    move |error| match error {
+        image::ImageError::Limits(_) => DecodeError::Bomb { format },
+        error => DecodeError::Damaged { format, reason: error.to_string() },
+    }
+}
+
+/// Reads the header and checks the size it claims.
+fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, DecodeError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_STILL_SIDE);
@@ -138,13 +175,30 @@ fn still_by_image_crate(
     // Eight bytes a pixel is the widest format that PNG knows; twice, since decoders buffer.
     limits.max_alloc = Some(MAX_STILL_PIXELS * 16);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let decoder = reader.into_decoder().map_err(image_error(format))?;
     let (width, height) = decoder.dimensions();
     check_still_size(FrameSize { width, height })?;
-    let orientation = decoder.orientation().ok();
-    let rgb = DynamicImage::from_decoder(decoder).map_err(failed)?.into_rgb8();
-    let image = RgbImage::from_pixels(width, height, rgb.into_raw()).expect("the decoder kept its size");
-    Ok((image, orientation))
+    Ok(decoder)
+}
+
+/// The size that the header of a still picture claims, once it is one that would be decoded. Costs no
+/// more than reading the header.
+pub fn claimed_size(bytes: &[u8]) -> Result<FrameSize, DecodeError> {
+    if bytes.len() > MAX_STILL_BYTES {
+        return Err(DecodeError::TooManyBytes { found: bytes.len(), limit: MAX_STILL_BYTES });
+    }
+    match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => {
+            let size = JpegHeader::read(bytes)?.size;
+            check_still_size(size)?;
+            Ok(size)
+        }
+        Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => {
+            let (width, height) = open(bytes, format)?.dimensions();
+            Ok(FrameSize { width, height })
+        }
+        _ => Err(DecodeError::UnknownFormat),
+    }
 }
 
 fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {

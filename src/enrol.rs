@@ -2,18 +2,24 @@
 //!
 //! The samples have passed the quality stage; what is left to decide is whether they show one person,
 //! the right one, and nobody who is enrolled already under another name. The thresholds are the
-//! caller's, since they belong to the embedding space. Carrying the enrolment out is
-//! [`crate::gallery::GalleryStore::enrol`]'s.
+//! caller's, since they belong to the embedding space. [`carry_out`] then does it, on the thread that
+//! owns the gallery's database.
+
+mod order;
 
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::gallery::{
-    Candidate, GallerySnapshot, MAX_SAMPLES, NewSample, SampleOrigin, SampleQuality, SearchScratch,
-    SubjectId, TemplateId,
+    Candidate, GallerySnapshot, MAX_SAMPLES, NewSample, SampleOrigin, SamplePicture, SampleQuality,
+    SearchScratch, SubjectId, TemplateId,
 };
 use crate::score::ComparisonScore;
+
+pub use order::{
+    Enrolled, EnrolmentError, EnrolmentOrder, EnrolmentRules, NamedLikeness, OrderTarget, carry_out,
+};
 
 /// One sample offered for enrolment.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub struct EnrolmentCandidate {
     pub quality: SampleQuality,
     /// What the network made of it.
     pub embedding: Embedding,
+    /// Its picture, where pictures are kept.
+    pub picture: Option<SamplePicture>,
 }
 
 /// Comparison scores that decide. All belong to one embedding space.
@@ -184,7 +192,12 @@ pub fn plan(
         accepted: candidates.iter().map(|c| c.index).collect(),
         samples: candidates
             .into_iter()
-            .map(|c| NewSample { origin: c.origin, quality: c.quality, embedding: c.embedding })
+            .map(|c| NewSample {
+                origin: c.origin,
+                quality: c.quality,
+                embedding: c.embedding,
+                picture: c.picture,
+            })
             .collect(),
         duplicates,
         refused,
@@ -387,7 +400,7 @@ mod tests {
             pitch_deg: 0.0,
             roll_deg: 0.0,
         };
-        EnrolmentCandidate { index, origin: SampleOrigin::File, quality, embedding }
+        EnrolmentCandidate { index, origin: SampleOrigin::File, quality, embedding, picture: None }
     }
 
     fn candidates(faces: &[(usize, f32)]) -> Vec<EnrolmentCandidate> {
@@ -405,7 +418,7 @@ mod tests {
             builder.subject(GallerySubject { id: id(*who), name, announced: false }).unwrap();
             builder.template(TemplateId(at as i64 + 1), id(*who), &face(*who, *tilt)).unwrap();
         }
-        builder.finish(0, 0, None)
+        builder.finish(None)
     }
 
     #[test]

@@ -385,7 +385,7 @@ fn gallery(
             builder.template(TemplateId(at as i64), subject_id(entry.subject), embedding)?;
         }
     }
-    Ok(builder.finish(0, 0, None))
+    Ok(builder.finish(None))
 }
 
 fn subject_id(subject: usize) -> SubjectId {

@@ -13,6 +13,7 @@ use crate::frame::RgbImage;
 use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
 use crate::score::{ComparisonScore, QualityScore};
+use crate::sightings::Sighting;
 use crate::track::TrackId;
 
 /// One event about one track. Holds names: it is printed or published only where an operator asked
@@ -37,6 +38,9 @@ pub struct IdentityEvent {
     /// Picture of the face, where pictures are kept. Biometric data.
     #[serde(skip)]
     pub crop: Option<Arc<RgbImage>>,
+    /// The best look at a visitor who left unknown, where such are kept. Biometric data.
+    #[serde(skip)]
+    pub sighting: Option<Arc<Sighting>>,
     /// What happened.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -215,6 +219,7 @@ mod tests {
             looks: 9,
             probes: 2,
             crop: None,
+            sighting: None,
             outcome,
         }
     }

@@ -8,18 +8,21 @@
 //! Not here: keys ([`crate::vault`]), whether samples are good enough to enrol
 //! ([`crate::enrol`]), thresholds and decisions (`identify`).
 
+mod counter;
 mod records;
 mod search;
 mod snapshot;
 mod store;
 
+pub use counter::Ranked;
 pub use records::{
-    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, IdError, NameError, NewSample,
-    RemovalReceipt, SampleOrigin, SampleQuality, SampleRecord, Statistics, SubjectId, SubjectName,
-    TemplateId,
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, Group, GroupId, GroupName, IdError,
+    NameError, NewSample, RemovalReceipt, SampleId, SampleOrigin, SamplePicture, SampleQuality, SampleRecord,
+    Statistics, SubjectEdit, SubjectId, SubjectName, SubjectPage, SubjectQuery, TemplateId,
 };
 pub use search::{Candidate, SearchScratch};
 pub use snapshot::{
     Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
 };
-pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_SAMPLES};
+pub(crate) use store::gallery_schema;
+pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample};

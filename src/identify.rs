@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::gallery::Candidate;
+use crate::gallery::{Candidate, Ranked};
 use crate::models::Thresholds;
 use crate::quality::Unusable;
 use crate::score::ComparisonScore;
@@ -39,6 +39,8 @@ pub enum Decision {
     NoMatch {
         /// The best candidate, below the threshold; `None` for an empty gallery.
         best: Option<Candidate>,
+        /// Who would have been it, had an operator not said that this is somebody else.
+        ruled_out: Option<Candidate>,
     },
     /// It cannot be said.
     Inconclusive(Inconclusive),
@@ -102,9 +104,11 @@ impl std::fmt::Display for Inconclusive {
 /// Decides about one probe. `ranked` holds the best template of each of the best subjects, best
 /// first; two suffice.
 pub fn identify(ranked: &[Candidate], thresholds: &IdentificationThresholds) -> Decision {
-    let Some(best) = ranked.first() else { return Decision::NoMatch { best: None } };
+    let Some(best) = ranked.first() else {
+        return Decision::NoMatch { best: None, ruled_out: None };
+    };
     if best.score < thresholds.threshold {
-        return Decision::NoMatch { best: Some(*best) };
+        return Decision::NoMatch { best: Some(*best), ruled_out: None };
     }
     let second = ranked.get(1);
     let lead = second.map(|second| best.score.get() - second.score.get());
@@ -116,6 +120,17 @@ pub fn identify(ranked: &[Candidate], thresholds: &IdentificationThresholds) -> 
             }))
         }
         _ => Decision::Match { candidate: *best, margin: lead },
+    }
+}
+
+/// The same for candidates of whom counter examples have ruled some out.
+pub fn identify_ranked(ranked: &Ranked, thresholds: &IdentificationThresholds) -> Decision {
+    match identify(&ranked.candidates, thresholds) {
+        Decision::NoMatch { best, .. } => {
+            let ruled_out = ranked.ruled_out.filter(|candidate| candidate.score >= thresholds.threshold);
+            Decision::NoMatch { best, ruled_out }
+        }
+        other => other,
     }
 }
 
@@ -143,7 +158,7 @@ mod tests {
 
     #[test]
     fn empty_gallery_matches_nobody() {
-        assert_eq!(decide(&[]), Decision::NoMatch { best: None });
+        assert_eq!(decide(&[]), Decision::NoMatch { best: None, ruled_out: None });
     }
 
     #[test]
@@ -151,7 +166,7 @@ mod tests {
         let at = candidate(1, 0.5);
         assert_eq!(decide(&[at]), Decision::Match { candidate: at, margin: None });
         let below = candidate(1, 0.5_f32.next_down());
-        assert_eq!(decide(&[below]), Decision::NoMatch { best: Some(below) });
+        assert_eq!(decide(&[below]), Decision::NoMatch { best: Some(below), ruled_out: None });
     }
 
     #[test]
@@ -178,7 +193,29 @@ mod tests {
     #[test]
     fn nobody_is_ambiguous_below_the_threshold() {
         let best = candidate(1, 0.4);
-        assert_eq!(decide(&[best, candidate(2, 0.4)]), Decision::NoMatch { best: Some(best) });
+        let expected = Decision::NoMatch { best: Some(best), ruled_out: None };
+        assert_eq!(decide(&[best, candidate(2, 0.4)]), expected);
+    }
+
+    #[test]
+    fn whoever_was_ruled_out_is_told_where_nobody_else_matches() {
+        let (ruled_out, other) = (candidate(1, 0.7), candidate(2, 0.3));
+        let decide = |candidates: Vec<Candidate>, ruled_out| {
+            identify_ranked(&Ranked { candidates, ruled_out }, &THRESHOLDS())
+        };
+        assert_eq!(
+            decide(vec![other], Some(ruled_out)),
+            Decision::NoMatch { best: Some(other), ruled_out: Some(ruled_out) }
+        );
+        // Below the threshold it would not have been a match either.
+        let low = candidate(1, 0.4);
+        let expected = Decision::NoMatch { best: Some(other), ruled_out: None };
+        assert_eq!(decide(vec![other], Some(low)), expected);
+        let match_ = candidate(2, 0.6);
+        assert_eq!(
+            decide(vec![match_], Some(ruled_out)),
+            Decision::Match { candidate: match_, margin: None }
+        );
     }
 
     #[test]

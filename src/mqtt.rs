@@ -19,7 +19,7 @@ mod orders;
 mod outgoing;
 mod payload;
 mod probe;
-mod secrets;
+pub(crate) mod secrets;
 mod session;
 mod settings;
 mod stats;

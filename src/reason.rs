@@ -35,6 +35,8 @@ pub enum Reason {
     AnotherFace,
     /// The best candidate did not reach the threshold.
     BelowThreshold,
+    /// It looked like a subject of whom an operator has said that this is somebody else.
+    RuledOut,
     /// There was nobody to compare with.
     NobodyEnrolled,
     /// Probes that could be decided contradicted each other.
@@ -47,7 +49,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NotAFace,
         Self::CutByFrame,
         Self::TooFar,
@@ -60,6 +62,7 @@ impl Reason {
         Self::TwoSubjectsTooClose,
         Self::AnotherFace,
         Self::BelowThreshold,
+        Self::RuledOut,
         Self::NobodyEnrolled,
         Self::ProbesDisagree,
         Self::TooFewLooks,
@@ -86,6 +89,7 @@ impl Reason {
             Self::TwoSubjectsTooClose => "two_subjects_too_close",
             Self::AnotherFace => "another_face",
             Self::BelowThreshold => "below_threshold",
+            Self::RuledOut => "ruled_out",
             Self::NobodyEnrolled => "nobody_enrolled",
             Self::ProbesDisagree => "probes_disagree",
             Self::TooFewLooks => "too_few_looks",
@@ -109,6 +113,7 @@ impl std::fmt::Display for Reason {
             Self::TwoSubjectsTooClose => "two subjects too close",
             Self::AnotherFace => "not the face from before",
             Self::BelowThreshold => "below the threshold",
+            Self::RuledOut => "said to be somebody else",
             Self::NobodyEnrolled => "nobody is enrolled",
             Self::ProbesDisagree => "probes disagree",
             Self::TooFewLooks => "too few looks",

@@ -21,10 +21,11 @@ use crate::decode::{DecodeError, Decoder};
 use crate::detect::Detection;
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
 use crate::event_store::EventId;
+use crate::examiner;
 use crate::frame::{FrameId, FrameSize, ImagePool, PooledImage, RawFrame, RgbImage};
-use crate::gallery::{Gallery, SearchScratch, SubjectId, SubjectName};
+use crate::gallery::{Gallery, SampleQuality, SearchScratch, SubjectId, SubjectName};
 use crate::geometry::{PixelBox, Similarity};
-use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify};
+use crate::identify::{Decision, IdentificationThresholds, Inconclusive, identify_ranked};
 use crate::live::{Attempt, AttemptOutcome, Live, LiveChannel};
 use crate::metrics::{Metrics, Stage};
 use crate::models::Thresholds;
@@ -33,6 +34,7 @@ use crate::quality::QualityLimits;
 use crate::reason::Reason;
 use crate::recognise::{Perception, PerceptionError};
 use crate::score::QualityScore;
+use crate::sightings::Sighting;
 use crate::track::{TrackId, TrackedFace, Tracker, TrackingSettings};
 use crate::view::{Canvas, View};
 use crate::visit::{LookCounts, Measured, Verdict, Visit, VisitSettings};
@@ -159,6 +161,8 @@ pub struct RecogniserSettings {
     pub cadence: Cadence,
     /// Whether events carry a picture of the face.
     pub keep_crops: bool,
+    /// From which quality on the best probe of an unknown visitor is handed over; `None`: never.
+    pub keep_sightings: Option<QualityScore>,
 }
 
 impl RecogniserSettings {
@@ -190,6 +194,10 @@ impl RecogniserSettings {
                 watched: WATCHED,
             },
             keep_crops: config.events.keep_crops,
+            keep_sightings: config
+                .sightings
+                .keep
+                .then(|| QualityScore::new(config.sightings.minimum_quality)),
         }
     }
 }
@@ -218,6 +226,7 @@ pub struct Recogniser {
     /// Confirmed faces in view, as told last.
     faces: u32,
     keep_crops: bool,
+    keep_sightings: Option<QualityScore>,
     /// Wall time of the monotonic clock's zero.
     wall_zero: i64,
     broken_in_a_row: u32,
@@ -252,6 +261,7 @@ impl Recogniser {
             metrics: Arc::default(),
             faces: 0,
             keep_crops: settings.keep_crops,
+            keep_sightings: settings.keep_sightings,
             wall_zero: i64::MIN,
             broken_in_a_row: 0,
         }
@@ -390,10 +400,10 @@ impl Recogniser {
         }
         let mut probes = Vec::with_capacity(wanted.probes.len());
         for track in wanted.probes {
-            probes.extend(self.probe(picture, track)?);
+            probes.extend(self.probe(captured_at, picture, track)?);
         }
         while let Some(track) = self.visitors.also_wanted(captured_at, &probes) {
-            match self.probe(picture, track)? {
+            match self.probe(captured_at, picture, track)? {
                 Some(probe) => probes.push(probe),
                 None => break,
             }
@@ -424,7 +434,12 @@ impl Recogniser {
     }
 
     /// Looks closely at one face and searches for it.
-    fn probe(&mut self, picture: &Picture<'_>, track: TrackId) -> Result<Option<Probe>, PerceptionError> {
+    fn probe(
+        &mut self,
+        captured_at: Monotonic,
+        picture: &Picture<'_>,
+        track: TrackId,
+    ) -> Result<Option<Probe>, PerceptionError> {
         let Some(detection) = self.visitors.detection(track) else { return Ok(None) };
         let sample = self.metrics.time(Stage::Examine, || self.perception.examine(picture, detection))?;
         let quality = sample.shape.as_ref().map_or(QualityScore::MIN, |shape| shape.quality.score);
@@ -437,22 +452,37 @@ impl Recogniser {
                 let gallery = self.gallery.current();
                 let ranked = self
                     .metrics
-                    .time(Stage::Search, || gallery.search(&embedding, RANKED_SUBJECTS, &mut self.scratch))
+                    .time(Stage::Search, || gallery.rank(&embedding, RANKED_SUBJECTS, &mut self.scratch))
                     .expect("the gallery was loaded for this embedding space");
-                (Some(embedding), identify(&ranked, &self.thresholds))
+                (Some(embedding), identify_ranked(&ranked, &self.thresholds))
             }
         };
         match &decision {
             Decision::Match { .. } => {}
             Decision::Inconclusive(reason) => count(&mut self.stats.inconclusive, reason.code()),
-            Decision::NoMatch { best: Some(_) } => {
+            Decision::NoMatch { ruled_out: Some(_), .. } => {
+                count(&mut self.stats.no_match, Reason::RuledOut.code());
+            }
+            Decision::NoMatch { best: Some(_), .. } => {
                 count(&mut self.stats.no_match, Reason::BelowThreshold.code());
             }
-            Decision::NoMatch { best: None } => {
+            Decision::NoMatch { best: None, .. } => {
                 count(&mut self.stats.no_match, Reason::NobodyEnrolled.code());
             }
         }
-        Ok(Some(Probe { track, embedding, decision, quality }))
+        let sighting = match (&decision, &embedding, &sample.shape) {
+            (Decision::NoMatch { .. }, Some(embedding), Some(shape))
+                if self.keep_sightings.is_some_and(|least| quality >= least) =>
+            {
+                let bbox = sample.detection.bbox;
+                let crop = cut_out(picture, &bbox, examiner::CROP_SIDE, examiner::CROP_MARGIN);
+                let captured_at = self.wall(captured_at);
+                let (embedding, quality) = (embedding.clone(), SampleQuality::from(&shape.quality));
+                crop.map(|crop| Arc::new(Sighting { captured_at, embedding, quality, crop }))
+            }
+            _ => None,
+        };
+        Ok(Some(Probe { track, embedding, decision, quality, sighting }))
     }
 
     fn decided(
@@ -485,12 +515,12 @@ impl Recogniser {
         let counts = self.visitors.visit(track).map_or((0, 0), |v| (v.looks(), v.probes()));
         // A picture that cannot be cut out is missed, and the event is not.
         let crop = self.visitors.detection(track).filter(|_| self.keep_crops);
-        let crop = crop.and_then(|face| cut_out(picture, &face.bbox)).map(Arc::new);
+        let crop = crop.and_then(|face| cut_out(picture, &face.bbox, CROP_SIDE, CROP_MARGIN)).map(Arc::new);
         self.emit(captured_at, track, counts, crop, outcome, events);
     }
 
     fn ended(&mut self, now: Monotonic, ended: EndedVisit, events: &mut Vec<IdentityEvent>) {
-        let EndedVisit { face, visit } = ended;
+        let EndedVisit { face, visit, sighting } = ended;
         let subject = visit
             .verdict()
             .and_then(Verdict::subject)
@@ -510,6 +540,9 @@ impl Recogniser {
         let outcome =
             Outcome::Ended { seen_ms, verdict, subject, name, reason, matches, no_match, inconclusive };
         self.emit(now, face.track, (visit.looks(), visit.probes()), None, outcome, events);
+        if let (EndVerdict::Unknown, Some(event)) = (verdict, events.last_mut()) {
+            event.sighting = sighting;
+        }
     }
 
     fn emit(
@@ -540,6 +573,7 @@ impl Recogniser {
             looks,
             probes,
             crop,
+            sighting: None,
             outcome,
         });
         self.next_event += 1;
@@ -564,7 +598,7 @@ impl Recogniser {
             Decision::Match { candidate, .. } => {
                 AttemptOutcome::Match { subject: candidate.subject, score: candidate.score }
             }
-            Decision::NoMatch { best } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
+            Decision::NoMatch { best, .. } => AttemptOutcome::NoMatch { best: best.map(|best| best.score) },
             Decision::Inconclusive(reason) => AttemptOutcome::Inconclusive(reason.code()),
         };
         let (captured_wall, first_seen_at) = (self.wall(captured_at), self.wall(face.first_seen));
@@ -613,14 +647,15 @@ impl Recogniser {
     }
 }
 
-/// The face with some of what is around it, upright.
-fn cut_out(picture: &Picture<'_>, face: &PixelBox) -> Option<RgbImage> {
+/// The face with some of what is around it, upright: a square of `side` pixels, `margin` times as wide as
+/// the longer side of the face's box.
+fn cut_out(picture: &Picture<'_>, face: &PixelBox, side: u32, margin: f32) -> Option<RgbImage> {
     let centre = face.centre();
-    let scale = face.width().max(face.height()) * CROP_MARGIN / CROP_SIDE as f32;
-    let half = scale * CROP_SIDE as f32 / 2.0;
+    let scale = face.width().max(face.height()) * margin / side as f32;
+    let half = scale * side as f32 / 2.0;
     let to_source = Similarity { a: scale, b: 0.0, tx: centre.x - half, ty: centre.y - half };
     let mut crop = RgbImage::black(0, 0);
-    Resampler::default().cut(picture, &to_source, CROP_SIDE, &mut crop).ok()?;
+    Resampler::default().cut(picture, &to_source, side, &mut crop).ok()?;
     Some(crop)
 }
 

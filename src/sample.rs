@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::decode::{DecodeError, still};
 use crate::embedding::Embedding;
+use crate::examiner::{CROP_SIDE, crop_around};
 use crate::frame::RgbImage;
 use crate::gallery::SampleQuality;
 use crate::picture::Picture;
@@ -63,6 +64,8 @@ pub struct Sample {
     pub shape: FaceShape,
     /// Its embedding.
     pub embedding: Embedding,
+    /// A square around it, for [`SamplePicture`](crate::gallery::SamplePicture).
+    pub crop: RgbImage,
 }
 
 impl Sample {
@@ -86,14 +89,14 @@ impl Sample {
     ) -> Result<Self, SampleError> {
         let picture = Picture::from(image);
         let faces = perception.examine_all(&picture)?;
-        let FaceSample { shape, verdict, .. } = choose(faces, choice)?;
+        let FaceSample { shape, verdict, detection } = choose(faces, choice)?;
         verdict.map_err(SampleError::Unusable)?;
         let shape = shape.expect("a usable sample has a shape");
         if shape.quality.score < minimum {
             return Err(SampleError::PoorQuality { found: shape.quality.score, minimum });
         }
         let embedding = perception.embed(&shape.aligned)?;
-        Ok(Self { shape, embedding })
+        Ok(Self { shape, embedding, crop: crop_around(image, &detection.bbox, CROP_SIDE) })
     }
 }
 

@@ -98,6 +98,8 @@ pub enum KeyPurpose {
     Accounts,
     /// Signatures of addresses under which pictures can be fetched for a short time.
     Links,
+    /// The database of unknown faces.
+    Sightings,
 }
 
 impl KeyPurpose {
@@ -108,6 +110,7 @@ impl KeyPurpose {
             Self::Events => b"limen/1/events",
             Self::Accounts => b"limen/1/accounts",
             Self::Links => b"limen/1/links",
+            Self::Sightings => b"limen/1/sightings",
         }
     }
 }

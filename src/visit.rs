@@ -82,6 +82,8 @@ struct Against {
     some_matched: bool,
     /// Of the newest that matched nobody.
     best: Option<Candidate>,
+    /// Whether a counter example kept any of them from matching.
+    ruled_out: bool,
 }
 
 /// What the newest closer look measured.
@@ -216,7 +218,7 @@ impl Visit {
         self.newest = None;
         let score = match decision {
             Decision::Match { candidate, .. } => Some(candidate.score),
-            Decision::NoMatch { best } => best.map(|best| best.score),
+            Decision::NoMatch { best, .. } => best.map(|best| best.score),
             Decision::Inconclusive(_) => None,
         };
         self.measured = Some(Measured { quality, score });
@@ -251,10 +253,11 @@ impl Visit {
                     agreed = Some(Verdict::Identified { candidate, margin, agreeing_probes, quality });
                 }
             }
-            Decision::NoMatch { best } => {
+            Decision::NoMatch { best, ruled_out } => {
                 self.counts.no_match += 1;
                 self.agreeing = None;
                 self.against.best = *best;
+                self.against.ruled_out |= ruled_out.is_some();
                 contradicts = true;
             }
             Decision::Inconclusive(_) => {}
@@ -278,8 +281,9 @@ impl Visit {
     }
 
     fn unknown(&self) -> Verdict {
-        let Against { some_matched, best, .. } = self.against;
+        let Against { some_matched, best, ruled_out, .. } = self.against;
         let reason = match best {
+            _ if ruled_out => Reason::RuledOut,
             _ if some_matched => Reason::ProbesDisagree,
             Some(_) => Reason::BelowThreshold,
             None => Reason::NobodyEnrolled,
@@ -308,7 +312,7 @@ mod tests {
         Decision::Match { candidate: candidate(subject), margin: Some(0.2) }
     }
 
-    const NOBODY: Decision = Decision::NoMatch { best: None };
+    const NOBODY: Decision = Decision::NoMatch { best: None, ruled_out: None };
     const QUALITY: QualityScore = QualityScore::MAX;
     /// Most conclusive probes without a verdict.
     const BOUND: usize = 2 * 3;

@@ -17,6 +17,7 @@
 //! Used by the recogniser, which owns pixels, networks and the gallery.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::appearance::{Appearance, AppearanceThresholds, compared};
@@ -26,6 +27,7 @@ use crate::detect::Detection;
 use crate::embedding::Embedding;
 use crate::identify::{AnotherFace, Decision, Inconclusive};
 use crate::score::{ComparisonScore, QualityScore};
+use crate::sightings::Sighting;
 use crate::track::{Association, TrackId, TrackState, TrackedFace, Tracker, TrackingSettings};
 use crate::visit::{Verdict, Visit, VisitSettings};
 
@@ -62,6 +64,8 @@ pub struct Probe {
     pub decision: Decision,
     /// How usable the sample is.
     pub quality: QualityScore,
+    /// What is to be kept of an unknown visitor, where that is wanted and the sample is good enough.
+    pub sighting: Option<Arc<Sighting>>,
 }
 
 /// What one frame asks for.
@@ -80,6 +84,8 @@ pub struct EndedVisit {
     pub face: TrackedFace,
     /// What was found out.
     pub visit: Visit,
+    /// The best of its probes, where such are kept.
+    pub sighting: Option<Arc<Sighting>>,
 }
 
 /// A visit has a verdict, or another one than before.
@@ -117,9 +123,18 @@ struct Visitor {
     last_sure: Option<Monotonic>,
     /// Since when its verdict is open.
     open_since: Option<Monotonic>,
+    /// The best of the probes that showed this face.
+    sighting: Option<Arc<Sighting>>,
 }
 
 impl Visitor {
+    fn keep_better(&mut self, sighting: Option<Arc<Sighting>>) {
+        let quality = |sighting: &Arc<Sighting>| sighting.quality.score;
+        if sighting.as_ref().map(quality) > self.sighting.as_ref().map(quality) {
+            self.sighting = sighting;
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.visit.verdict().is_none() || self.visit.is_in_doubt() || !self.set_aside.is_empty()
     }
@@ -293,6 +308,7 @@ impl Visitors {
                 {
                     old.visit.absorb(&newcomer.visit);
                     old.contested |= newcomer.contested;
+                    old.keep_better(newcomer.sighting);
                 }
             } else {
                 self.tracker.exchange(track, owner);
@@ -326,6 +342,7 @@ impl Visitors {
                     visitor.appearance.remember(embedding.clone());
                     visitor.set_aside.clear();
                     visitor.last_sure = Some(now);
+                    visitor.keep_better(probe.sighting);
                 }
             }
             visitor.contested = false;
@@ -355,14 +372,15 @@ impl Visitors {
             let verdict = new.visit.observe(at, &probe.decision, probe.quality, &settings.visit);
             decided.extend(verdict.map(|verdict| Decided { track: begun, verdict }));
             probe.embedding.into_iter().for_each(|embedding| new.appearance.remember(embedding));
+            new.keep_better(probe.sighting);
             (new.last_embedded, new.last_sure) = (Some(at), Some(at));
         }
     }
 
     fn ended(&mut self, faces: Vec<TrackedFace>) -> Vec<EndedVisit> {
         let end = |face: TrackedFace| {
-            let visit = self.visitors.remove(&face.track).map(|visitor| visitor.visit).unwrap_or_default();
-            EndedVisit { face, visit }
+            let Visitor { visit, sighting, .. } = self.visitors.remove(&face.track).unwrap_or_default();
+            EndedVisit { face, visit, sighting }
         };
         faces.into_iter().map(end).collect()
     }

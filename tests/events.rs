@@ -61,6 +61,7 @@ fn event(clock: &dyn Clock, outcome: Outcome) -> IdentityEvent {
         looks: 5,
         probes: 2,
         crop: None,
+        sighting: None,
         outcome,
     }
 }

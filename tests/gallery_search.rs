@@ -23,7 +23,7 @@ fn snapshot(entries: &[Entry]) -> GallerySnapshot {
             .unwrap();
         builder.template(*template, *subject, embedding).unwrap();
     }
-    builder.finish(0, 0, None)
+    builder.finish(None)
 }
 
 /// The definition: every template compared, best of each subject, best k subjects, ties by id.

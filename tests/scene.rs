@@ -98,7 +98,7 @@ fn gallery(
         let sample = |picture: &&[u8]| {
             let sample = Sample::take(perception, picture, FaceChoice::Only, QualityScore::MIN).unwrap();
             let quality = SampleQuality::from(&sample.shape.quality);
-            NewSample { origin: SampleOrigin::File, quality, embedding: sample.embedding }
+            NewSample { origin: SampleOrigin::File, quality, embedding: sample.embedding, picture: None }
         };
         let samples = person.pictures.iter().map(sample).collect();
         let subject = EnrolmentTarget::New(SubjectName::new(name).unwrap());

@@ -168,7 +168,7 @@ impl Account {
     }
 
     fn end(&mut self, ended: &EndedVisit) {
-        let EndedVisit { face, visit } = ended;
+        let EndedVisit { face, visit, .. } = ended;
         assert_eq!(face.state, TrackState::Ended);
         let named = visit.verdict().and_then(Verdict::subject).map(person_of);
         self.ended.push((face.track, named, visit.main_reason(), visit.looks()));
@@ -238,13 +238,13 @@ fn play(walks: &[Walk], length_ms: u64, seed: u64, settings: VisitorSettings) ->
             if unusable {
                 let far = Unusable::TooFar { eye_distance_px: 10.0, minimum_px: 24.0 };
                 let decision = Decision::Inconclusive(Inconclusive::Sample(far));
-                return Probe { track, embedding: None, decision, quality };
+                return Probe { track, embedding: None, decision, quality, sighting: None };
             }
             account.probes += 1;
             let values = probe_values(walk.person, &mut noise);
             let decision = searched(&values);
             let embedding = Embedding::normalised(values, EmbeddingSpaceId::new("walk/1")).unwrap();
-            Probe { track, embedding: Some(embedding), decision, quality }
+            Probe { track, embedding: Some(embedding), decision, quality, sighting: None }
         };
         let mut probes: Vec<_> = wanted.probes.iter().map(|track| look(&visitors, *track)).collect();
         while let Some(track) = visitors.also_wanted(now, &probes) {

@@ -2,7 +2,8 @@
 # Makes a machine with nothing but Rust ready to build, run and test limen:
 #
 #   tools/setup.sh            what building and running need
-#   tools/setup.sh test       besides: a broker, its clients and openssl, for the tests
+#   tools/setup.sh test       besides: a broker, its clients, openssl, a browser and what drives it,
+#                             for the tests
 #   tools/setup.sh lint       besides: shellcheck and cargo-deny
 #   tools/setup.sh fuzz       besides: cargo-fuzz
 #
@@ -101,6 +102,11 @@ missing_packages() {
         has mosquitto || [[ -x /usr/sbin/mosquitto ]] || echo mosquitto
         has mosquitto_sub || echo mosquitto-clients
         has openssl || echo openssl
+        has chromium || echo chromium
+        has node || echo nodejs
+        has npm || echo npm
+        # For the tool that tries every route of the API.
+        python3 -c 'import ensurepip' >/dev/null 2>&1 || echo python3-venv
     elif [[ $purpose == fuzz ]]; then
         has c++ || echo g++
     fi
@@ -211,6 +217,34 @@ fetch_tool() {
         || fail 6 "$1 could not be built: cargo's reason stands above."
 }
 
+# What drives the browser. npm checks it against the hashes in the lock file.
+fetch_browser_driver() {
+    local folder=tests/browser
+    if cmp -s "$folder/package-lock.json" "$folder/node_modules/.limen-lock"; then
+        say "browser driver: present"
+        return
+    fi
+    say "browser driver: fetching what $folder/package-lock.json pins"
+    npm ci --prefix "$folder" --no-audit --no-fund --loglevel=error >/dev/null \
+        || fail 6 "npm could not fetch the browser driver: its reason stands above."
+    cp "$folder/package-lock.json" "$folder/node_modules/.limen-lock"
+}
+
+# What tries every route of the API. pip checks it against the hashes in the list.
+fetch_api_tester() {
+    local list=tests/api/requirements.txt venv=.setup/api
+    if [[ -x $venv/bin/schemathesis ]] && cmp -s "$list" "$venv/requirements.txt"; then
+        say "API tester: present"
+        return
+    fi
+    say "API tester: fetching what $list pins"
+    python3 -m venv --clear "$venv" || fail 6 "python3 -m venv failed: its reason stands above."
+    PIP_REQUIRE_VIRTUALENV=0 "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement "$list" \
+        || fail 6 "the API tester could not be fetched: pip's reason stands above."
+    cp "$list" "$venv/requirements.txt"
+}
+
 purpose=${1:-build}
 case $#:$purpose in
     [01]:build | 1:test | 1:lint | 1:fuzz) ;;
@@ -222,6 +256,10 @@ install_packages
 check_rust
 fetch_library
 case $purpose in
+    test)
+        fetch_browser_driver
+        fetch_api_tester
+        ;;
     lint) fetch_tool cargo-deny "$cargo_deny_version" ;;
     fuzz) fetch_tool cargo-fuzz "$cargo_fuzz_version" ;;
 esac

@@ -93,6 +93,8 @@ pub(crate) struct Caller {
     pub(crate) who: Who,
     /// What they may do; none for [`Who::Nobody`].
     pub(crate) role: Option<Role>,
+    /// What they are called; empty for whoever has no account.
+    pub(crate) name: String,
     /// From where.
     pub(crate) address: IpAddr,
 }

@@ -37,6 +37,7 @@ pub use records::{AccessRequest, AccountError, AuditEntry, Invitation, NewAuditE
 pub use secret::{Secret, SecretHash};
 pub(super) use secret::{csrf, same};
 pub(super) use sign_in::{Actor, session_token};
+pub(crate) use store::accounts_schema;
 pub use store::{ACCOUNTS_FILE, AccountStore};
 
 use live::Live;
@@ -301,4 +302,54 @@ pub(super) fn operations() -> Vec<Operation> {
     all.extend(members::operations());
     all.extend(tokens::operations());
     all
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::password::{Cost, PasswordHash};
+    use super::store::NewSession;
+    use super::*;
+    use crate::admin::access::{Role, Scope};
+
+    fn in_store<T>(accounts: &Accounts, run: impl FnOnce(&mut AccountStore) -> T) -> T {
+        let done = run(&mut locked(&accounts.store));
+        reload(&locked(&accounts.store), &accounts.live).unwrap();
+        done
+    }
+
+    /// Somebody of this role, whom no password lets in.
+    fn user(store: &mut AccountStore, role: Role) -> User {
+        let name = UserName::new(&format!("The {}", role.name())).unwrap();
+        if let Ok(user) = store.user_named(&name) {
+            return user;
+        }
+        let cost = Cost { memory_kib: 8, passes: 1, lanes: 1 };
+        let password = PasswordHash { salt: [0; 16], hash: [0; 32], cost };
+        let token = Secret::token("").unwrap();
+        let later = UnixMillis(i64::MAX);
+        store.invite(None, Role::Owner, role, None, &token.hash(), later).unwrap();
+        store.accept(&token.hash(), &name, &password).unwrap()
+    }
+
+    /// A new session of somebody of this role: what the cookie holds, and the token against forgery.
+    pub(crate) fn session(accounts: &Accounts, role: Role) -> (String, String) {
+        let token = Secret::token("").unwrap();
+        in_store(accounts, |store| {
+            let user = user(store, role).id;
+            let (address, agent) = ("127.0.0.1".to_owned(), String::new());
+            let new = NewSession { user, token_hash: token.hash(), address, agent, instead_of: None };
+            store.create_session(&new).unwrap();
+        });
+        (token.expose().to_owned(), csrf(token.expose()))
+    }
+
+    /// A new API token with these scopes.
+    pub(crate) fn token(accounts: &Accounts, scopes: &[Scope]) -> String {
+        let token = Secret::token("limen_").unwrap();
+        in_store(accounts, |store| {
+            let admin = user(store, Role::Admin).id;
+            store.make_token(admin, "a program", scopes, token.hash(), UnixMillis(i64::MAX)).unwrap();
+        });
+        token.expose().to_owned()
+    }
 }

@@ -116,7 +116,7 @@ async fn show(State(site): State<Arc<Site>>) -> Result<Json<DeviceView>, Problem
         name: config.device.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         health,
-        fingerprint: None,
+        fingerprint: site.tls.fingerprint(),
         camera,
         thresholds: ThresholdsView {
             identification: in_force.identification,

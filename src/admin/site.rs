@@ -5,12 +5,14 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::accounts::Accounts;
+use super::faces::Faces;
+use super::jobs::JobDesk;
 use super::live::LiveView;
 use super::overview::ModelsView;
 use super::settings::SettingsDesk;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
-use crate::http::{Signer, SnapshotShelf};
+use crate::http::{Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::status::Status;
@@ -38,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) looks: LookChannel,
     /// The same as viewers get it.
     pub(crate) view: Arc<LiveView>,
+    /// Still pictures, and what is done with the faces in them.
+    pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Arc<Semaphore>,
     /// The settings, and where they are changed.
@@ -46,6 +50,10 @@ pub(crate) struct Site {
     pub(crate) models: ModelsView,
     /// One asker at a time waits for the cameras' drivers.
     pub(crate) asking_cameras: Semaphore,
+    /// Long work.
+    pub(crate) work: JobDesk,
+    /// The certificate of the web server, for its fingerprint.
+    pub(crate) tls: Arc<Tls>,
     /// Signed addresses of pictures.
     pub(crate) links: Arc<Signer>,
     /// Pictures made on command.
@@ -66,13 +74,18 @@ pub(crate) mod tests {
     use super::*;
     use crate::admin::accounts::AccountStore;
     use crate::admin::settings::tests::desk;
+    use crate::backup::BackupSource;
     use crate::config::Config;
     use crate::embedding::EmbeddingSpaceId;
+    use crate::enrol::EnrolmentRules;
     use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
+    use crate::examiner::Examiner;
     use crate::gallery::{Gallery, GalleryStore};
     use crate::http::tests::signer;
+    use crate::jobs::Jobs;
     use crate::metrics::tests::{Started, started};
     use crate::models::Manifest;
+
     use crate::supervisor::Supervisor;
     use crate::vault::{RootKey, StateFolder};
 
@@ -106,11 +119,14 @@ pub(crate) mod tests {
             let gallery = Arc::new(Gallery::new(gallery_store.load_snapshot(&space).unwrap()));
             let events = EventStore::open(&state, &key, Arc::clone(&clock), Duration::from_secs(10)).unwrap();
             let day = Duration::from_secs(86_400);
+            let text = include_str!("../../models/manifest.toml");
+            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
             let (thread, store) = StoreThread::new(StoreParts {
                 gallery_store,
                 events,
                 gallery,
-                space,
+                space: space.clone(),
+                rules: EnrolmentRules::new(config, &manifest.embedder.thresholds),
                 retention: Retention { keep: day, count: 1_000, keep_crops: day },
                 status: started.status.clone(),
                 metrics: Arc::clone(&started.metrics),
@@ -124,22 +140,36 @@ pub(crate) mod tests {
                 move || thread.run(&beat, &ending).unwrap()
             });
             let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
-            let text = include_str!("../../models/manifest.toml");
-            let manifest = Manifest::parse(text, Path::new("manifest.toml")).unwrap();
+            let (examiner, _) = Examiner::new(config, &space, &clock);
             let site = Arc::new(Site {
                 device_name: config.device.name.clone(),
                 accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
                 dashboard: Arc::clone(&started.dashboard),
                 metrics: Arc::clone(&started.metrics),
                 status: started.status.clone(),
-                store,
+                store: store.clone(),
                 live: LiveChannel::new(),
                 looks: LookChannel::new(),
                 view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
                 event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
                 settings: Arc::new(desk(folder.path(), "").0),
+                work: JobDesk {
+                    jobs: Jobs::new(Arc::clone(&clock)),
+                    state: state.clone(),
+                    examiner: examiner.clone(),
+                    store: store.clone(),
+                    config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
+                    backup: Arc::new(BackupSource::new(state.clone(), &key)),
+                },
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),
+                faces: Arc::new(Faces::new(
+                    examiner.clone(),
+                    config,
+                    manifest.embedder.thresholds,
+                    Arc::clone(&clock),
+                )),
+                tls: Arc::new(Tls::new(&config.http, &state, Arc::clone(&clock))),
                 links: Arc::new(signer(1, Some("http://door.local:8480"))),
                 shelf: Arc::new(SnapshotShelf::new(Arc::clone(&clock))),
                 readings: Semaphore::new(1),

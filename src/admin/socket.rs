@@ -37,10 +37,25 @@ pub(super) fn open<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
+    open_for(LONGEST_IN, upgrade, places, site, (caller, least), work)
+}
+
+/// The same for a connection whose other side sends messages of at most `longest` bytes.
+pub(super) fn open_for<F>(
+    longest: usize,
+    upgrade: WebSocketUpgrade,
+    places: &Arc<Semaphore>,
+    site: &Arc<Site>,
+    (caller, least): (&Caller, Role),
+    work: impl FnOnce(Peer) -> F + Send + 'static,
+) -> Result<Response, Problem>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let place = Arc::clone(places)
         .try_acquire_owned()
         .map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
-    let upgrade = upgrade.max_message_size(LONGEST_IN).max_frame_size(LONGEST_IN);
+    let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
     let (site, who) = (Arc::clone(site), caller.who);
     Ok(upgrade.on_upgrade(move |socket| {
         let now = Instant::now();
@@ -87,6 +102,14 @@ impl Peer {
     /// Waits for the next text, and meanwhile finds out whether anybody is there. May be cancelled and
     /// called again.
     pub(super) async fn next(&mut self) -> Result<Utf8Bytes, Gone> {
+        match self.message().await? {
+            Message::Text(text) => Ok(text),
+            _ => Err(Gone),
+        }
+    }
+
+    /// The same for text and bytes.
+    pub(super) async fn message(&mut self) -> Result<Message, Gone> {
         loop {
             let due = self.pinged + PING;
             tokio::select! {
@@ -100,10 +123,10 @@ impl Peer {
                         return Err(Gone);
                     }
                     match message {
-                        Some(Ok(Message::Text(text))) => return Ok(text),
+                        Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message),
                         // Pongs count as signs of life; pings are answered by the library.
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                        Some(Ok(Message::Binary(_) | Message::Close(_)) | Err(_)) | None => return Err(Gone),
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Gone),
                     }
                 }
                 () = tokio::time::sleep_until(due) => {

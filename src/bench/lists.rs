@@ -81,6 +81,7 @@ fn visit(number: u32, captured_at: UnixMillis, name: &SubjectName) -> Vec<Identi
         looks: 6,
         probes: 3,
         crop: None,
+        sighting: None,
         outcome,
     };
     let ended = |verdict, subject: Option<SubjectId>, reason| Outcome::Ended {

@@ -98,7 +98,7 @@ pub(super) fn synthetic_gallery(
         }
         builder.template(TemplateId(at as i64), subject, &direction(random, dimensions, space)?)?;
     }
-    Ok(builder.finish(0, 0, None))
+    Ok(builder.finish(None))
 }
 
 /// Sums of four uniform numbers are near enough to normal to point anywhere alike.

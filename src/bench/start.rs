@@ -88,6 +88,7 @@ pub fn enrol_synthetic(
                     roll_deg: 0.0,
                 },
                 embedding: direction(&mut random, dimensions, space).map_err(BenchError::from)?,
+                picture: None,
             })
         };
         let samples = (0..3).map(sample).collect::<Result<_, SyntheticError>>()?;

@@ -11,6 +11,7 @@ use limen::admin::accounts::AccountStore;
 use limen::bench::client::{Client, free_address};
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::idle::{Motion, bench_idle, record as record_idle};
+use limen::bench::import::{ImportTimings, Site, archive, bare, pictures, spread};
 use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record as record_visits};
 use limen::bench::lists::bench_lists;
 use limen::bench::live::{LiveError, bench_live};
@@ -19,6 +20,7 @@ use limen::bench::standby::bench_standby;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
 use limen::decode::JpegHeader;
+use limen::enrol::EnrolmentRules;
 use limen::frame::FrameSize;
 use limen::gallery::GalleryStore;
 use limen::install;
@@ -41,6 +43,9 @@ const IDLE_SECONDS: u32 = 20;
 const VISITS: u32 = 500;
 const LIVE_SECONDS: u32 = 60;
 const EVENTS: u32 = 1_000_000;
+const PICTURES: u32 = 1_000;
+/// How long recognition is watched without an import: about forty visits.
+const ALONE: Duration = Duration::from_secs(55);
 /// What a daemon under measurement is called.
 const DEVICE: &str = "bench";
 
@@ -113,6 +118,13 @@ enum What {
         #[arg(long, default_value_t = EVENTS, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
         events: u32,
     },
+    /// Import of an archive of pictures beside what the networks alone manage, its memory, and recognition
+    /// in the meantime, over the whole daemon
+    Import {
+        /// Pictures to import, twice
+        #[arg(long, default_value_t = PICTURES, value_parser = clap::value_parser!(u32).range(8..=20_000))]
+        pictures: u32,
+    },
     /// From capturing a frame to a subscriber of a broker, over the whole daemon: 640x480 at 15 Hz
     Latency {
         /// Visits to time, of 1.3 s each
@@ -141,6 +153,7 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         Some(What::Standby { seconds }) => standby(context, *seconds)?,
         Some(What::Live { seconds }) => live(context, *seconds)?,
         Some(What::Lists { events }) => lists(context, *events)?,
+        Some(What::Import { pictures }) => import(context, *pictures as usize)?,
         Some(What::Latency { visits, broker }) => latency(context, *visits, broker.as_deref())?,
     }
     Ok(Answer::Yes)
@@ -238,7 +251,8 @@ impl Bench {
         let state = folder.path().join("state");
         let (opened, key) = super::open_state(&state, |_| ())?;
         let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
-        enrol_scene(&mut store, &mut perception, &thresholds, &context.output)?;
+        let rules = EnrolmentRules::new(&context.config, &thresholds);
+        enrol_scene(&mut store, &mut perception, &rules, &context.output)?;
         Ok(Self { folder, state })
     }
 
@@ -269,6 +283,47 @@ impl Bench {
         command.env("LIMEN_LOG__LEVEL", "error");
         Ok(command)
     }
+}
+
+/// Runs this program as the daemon twice: on a recording of nobody, and on one of people who come and go.
+fn import(context: &Context, count: usize) -> Result<()> {
+    let given = pictures(count)?;
+    let whole = archive(&given)?;
+    let models = context.models()?;
+    let runtime = models.runtime(&install::litert_library(&context.config))?;
+    let bare_per_s = bare(&models, &runtime, &context.config, &given)?;
+    drop(given);
+    let site = |bench: &Bench, more: &str| -> Result<Site> {
+        let address = free_address()?;
+        let listen = format!("[http]\nlisten = \"{address}\"\n{more}");
+        let mut command = bench.daemon(context, &bench.replay(), &listen)?;
+        command.arg("--json");
+        Site::start(command, address.port(), || setup_code(&bench.state))
+    };
+    let quiet = Bench::new(context)?;
+    record_idle(&quiet.recording(), SIZE, Motion::Still)?;
+    let daemon = site(&quiet, "")?;
+    let memory_before = daemon.memory()?;
+    let (import_per_s, _) = daemon.import(&whole, count)?;
+    let memory_after = daemon.memory()?;
+    drop(daemon);
+    let busy = Bench::new(context)?;
+    record_visits(&busy.recording(), SIZE)?;
+    let daemon = site(&busy, &format!("[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n"))?;
+    let live_alone = daemon.watch(ALONE)?;
+    let (import_busy_per_s, meanwhile) = daemon.import(&whole, count)?;
+    let timings = ImportTimings {
+        pictures: count,
+        archive_bytes: whole.len(),
+        bare_per_s,
+        import_per_s,
+        import_busy_per_s,
+        memory_before,
+        memory_after,
+        live_alone,
+        live_meanwhile: spread(meanwhile)?,
+    };
+    context.output.result(&json!({ "import": timings }), || timings.to_string())
 }
 
 fn broker_settings(host: &str, port: u16) -> String {

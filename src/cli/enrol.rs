@@ -9,21 +9,17 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::Args;
 use limen::decode::MAX_STILL_BYTES;
 use limen::enrol::{
-    DuplicateOf, EnrolmentCandidate, EnrolmentRefused, EnrolmentThresholds, RefusalReason, RefusedSample,
-    UnusableSamples, plan,
+    self, DuplicateOf, DuplicateSample, Enrolled, EnrolmentCandidate, EnrolmentError, EnrolmentOrder,
+    EnrolmentRefused, EnrolmentRules, NamedLikeness, RefusalReason, RefusedSample, UnusableSamples,
 };
-use limen::gallery::{Enrolment, EnrolmentTarget, GalleryStore, SampleOrigin, SampleQuality, SubjectName};
-use limen::models::Thresholds;
+use limen::gallery::{GalleryStore, SampleOrigin, SamplePicture, SampleQuality, SubjectName};
 use limen::recognise::Perception;
 use limen::sample::{FaceChoice, Sample, SampleError};
-use limen::score::{ComparisonScore, QualityScore};
+use limen::score::QualityScore;
 use serde_json::json;
 
 use super::output::{Colour, Output};
 use super::{Answer, Context, Usage};
-
-/// Two pictures above this are one picture twice; even two frames of one second differ more.
-const DUPLICATE_SCORE: f32 = 0.995;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -33,7 +29,8 @@ Examples:
   limen enrol --skip-unusable Ada holiday/*.jpg     enrol what is usable of many
 
 All or nothing: without --skip-unusable one unusable picture stops the enrolment. A name that is
-enrolled already gets further templates. Pictures themselves are not kept.")]
+enrolled already gets further templates. Of each picture the face is kept, encrypted, unless
+enrolment.keep_pictures is off.")]
 pub(super) struct EnrolArguments {
     /// The subject's name
     name: String,
@@ -86,29 +83,35 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
     }
 
     let skip = if arguments.skip_unusable { UnusableSamples::Skip } else { UnusableSamples::RefuseAll };
-    let done = carry_out(&mut store, &perception, name, candidates, &thresholds, skip)
-        .map_err(|error| by_file(error, &files, output))?;
+    let rules = EnrolmentRules::new(&context.config, &thresholds);
+    let order = EnrolmentOrder::named(name, candidates, skip);
+    let done =
+        carry_out(&mut store, &perception, order, &rules).map_err(|error| by_file(error, &files, output))?;
     for sample in &done.refused {
         output.warning(&refusal(sample, &files));
     }
-    for (index, of) in &done.duplicates {
+    for DuplicateSample { index, of } in &done.duplicates {
         let what = match of {
             DuplicateOf::Sample(other) => format!("the same face picture as {}", files[*other].display()),
             DuplicateOf::Template(_) => "enrolled already".to_owned(),
         };
         output.note(&format!("{}: left out, {what}", files[*index].display()));
     }
-    for (other, score) in &done.looks_like {
+    for NamedLikeness { likeness, name } in &done.looks_like {
+        let (other, score) = (name.as_str(), likeness.score);
         output.warning(&format!("looks like {other}, who is enrolled already (score {score}); one of the two may be mistaken for the other"));
     }
-    let looks_like: Vec<_> =
-        done.looks_like.iter().map(|(name, score)| json!({ "name": name, "score": score })).collect();
+    let looks_like: Vec<_> = done
+        .looks_like
+        .iter()
+        .map(|like| json!({ "name": like.name.as_str(), "score": like.likeness.score }))
+        .collect();
     output.result(
         &json!({
-            "subject": done.subject,
+            "subject": done.receipt.subject,
             "name": arguments.name.trim(),
-            "created": done.created,
-            "templates": done.templates,
+            "created": done.receipt.created,
+            "templates": done.receipt.templates.len(),
             "refused": refused.iter().map(|(file, reason)| json!({ "picture": file, "reason": reason }))
                 .chain(done.refused.iter().map(|RefusedSample { index, reason }| {
                     json!({ "picture": files[*index], "reason": reason_by_file(reason, &files) })
@@ -118,64 +121,36 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
             "looks_like": looks_like,
         }),
         || {
-            let what = if done.created { "enrolled" } else { "added to" };
-            let plural = if done.templates == 1 { "" } else { "s" };
+            let what = if done.receipt.created { "enrolled" } else { "added to" };
+            let templates = done.receipt.templates.len();
+            let plural = if templates == 1 { "" } else { "s" };
             output.coloured(
                 Colour::Green,
-                &format!("{what} {}: {} template{plural}", arguments.name.trim(), done.templates),
+                &format!("{what} {}: {templates} template{plural}", arguments.name.trim()),
             )
         },
     )?;
     Ok(Answer::Yes)
 }
 
-/// What an enrolment came to.
-pub(super) struct Enrolled {
-    subject: String,
-    created: bool,
-    templates: usize,
-    refused: Vec<RefusedSample>,
-    duplicates: Vec<(usize, DuplicateOf)>,
-    looks_like: Vec<(String, ComparisonScore)>,
-}
-
 /// Decides about the candidates and enrols the accepted ones in one transaction.
 pub(super) fn carry_out(
     store: &mut GalleryStore,
     perception: &Perception,
-    name: SubjectName,
-    candidates: Vec<EnrolmentCandidate>,
-    in_force: &Thresholds,
-    unusable: UnusableSamples,
+    order: EnrolmentOrder,
+    rules: &EnrolmentRules,
 ) -> Result<Enrolled> {
     let snapshot = store.load_snapshot(perception.embedding_space())?;
-    let known = store.subject_named(&name)?;
-    let thresholds = EnrolmentThresholds {
-        // Three quarters of the way to a match, 0.36 with the shipped model: one in a thousand pairs
-        // of two people reaches that, and one in 250 pairs of one person does not
-        // (docs/accuracy.md).
-        agreement: ComparisonScore::new(in_force.identification * 0.75),
-        conflict: ComparisonScore::new(in_force.conflict),
-        duplicate: ComparisonScore::new(DUPLICATE_SCORE),
-    };
-    let subject = known.as_ref().map(|known| known.id);
-    let plan = plan(candidates, subject, &snapshot, &thresholds, unusable)?;
-    let target = subject.map_or(EnrolmentTarget::New(name), EnrolmentTarget::Existing);
-    let receipt = store.enrol(&Enrolment { subject: target, samples: plan.samples })?;
-    let name_of = |id| snapshot.subject(id).map_or_else(String::new, |s| s.name.as_str().to_owned());
-    Ok(Enrolled {
-        subject: receipt.subject.to_string(),
-        created: receipt.created,
-        templates: receipt.templates.len(),
-        refused: plan.refused,
-        duplicates: plan.duplicates.iter().map(|sample| (sample.index, sample.of)).collect(),
-        looks_like: plan.looks_like.iter().map(|like| (name_of(like.subject), like.score)).collect(),
+    enrol::carry_out(store, &snapshot, order, rules).map_err(|error| match error {
+        EnrolmentError::Refused(refused) => refused.into(),
+        error => error.into(),
     })
 }
 
 pub(super) fn candidate(index: usize, sample: Sample) -> EnrolmentCandidate {
     let quality = SampleQuality::from(&sample.shape.quality);
-    EnrolmentCandidate { index, origin: SampleOrigin::File, quality, embedding: sample.embedding }
+    let picture = SamplePicture::encode(&sample.crop);
+    EnrolmentCandidate { index, origin: SampleOrigin::File, quality, embedding: sample.embedding, picture }
 }
 
 /// Folders are replaced by the pictures directly inside them, in the order of their names.
@@ -271,7 +246,7 @@ fn reason_by_file(reason: &RefusalReason, files: &[PathBuf]) -> String {
 pub(super) fn enrol_scene(
     store: &mut GalleryStore,
     perception: &mut Perception,
-    thresholds: &Thresholds,
+    rules: &EnrolmentRules,
     output: &Output,
 ) -> Result<()> {
     let people = limen::camera::scene::people();
@@ -285,7 +260,8 @@ pub(super) fn enrol_scene(
             ));
         }
         let name = SubjectName::new(person.name)?;
-        carry_out(store, perception, name, candidates, thresholds, UnusableSamples::RefuseAll)?;
+        let order = EnrolmentOrder::named(name, candidates, UnusableSamples::RefuseAll);
+        carry_out(store, perception, order, rules)?;
         enrolled += 1;
     }
     // No names: standard error ends in logs.

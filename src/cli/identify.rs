@@ -8,7 +8,7 @@ use limen::decode::still;
 use limen::draw::{Annotation, Tone, annotate};
 use limen::frame::RgbImage;
 use limen::gallery::{GallerySnapshot, SearchScratch, SubjectName};
-use limen::identify::{Decision, IdentificationThresholds, Inconclusive, identify as decide};
+use limen::identify::{Decision, IdentificationThresholds, Inconclusive, identify_ranked as decide};
 use limen::picture::Picture;
 use limen::recognise::{FaceSample, Perception};
 use limen::sample::{FaceChoice, Sample};
@@ -97,7 +97,7 @@ fn faces(
         let decision = match (&sample.verdict, &sample.shape) {
             (Ok(()), Some(shape)) => {
                 let embedding = perception.embed(&shape.aligned)?;
-                decide(&gallery.search(&embedding, 2, scratch)?, thresholds)
+                decide(&gallery.rank(&embedding, 2, scratch)?, thresholds)
             }
             (Err(reason), _) => Decision::Inconclusive(Inconclusive::Sample(*reason)),
             (Ok(()), None) => unreachable!("a usable sample has a shape"),
@@ -123,10 +123,11 @@ impl Face {
                 format!("score {}, lead {margin:.2}", candidate.score)
             }
             Decision::Match { candidate, margin: None } => format!("score {}", candidate.score),
-            Decision::NoMatch { best: Some(best) } => {
+            Decision::NoMatch { ruled_out: Some(_), .. } => "said to be somebody else".to_owned(),
+            Decision::NoMatch { best: Some(best), .. } => {
                 format!("best score {}, below the threshold", best.score)
             }
-            Decision::NoMatch { best: None } => "nobody is enrolled".to_owned(),
+            Decision::NoMatch { best: None, .. } => "nobody is enrolled".to_owned(),
             Decision::Inconclusive(reason) => reason.to_string(),
         }
     }
@@ -134,7 +135,7 @@ impl Face {
     fn json(&self, gallery: &GallerySnapshot) -> Value {
         let (kind, score) = match &self.decision {
             Decision::Match { candidate, .. } => ("match", Some(candidate.score)),
-            Decision::NoMatch { best } => ("no_match", best.map(|best| best.score)),
+            Decision::NoMatch { best, .. } => ("no_match", best.map(|best| best.score)),
             Decision::Inconclusive(_) => ("inconclusive", None),
         };
         let (margin, reason) = match &self.decision {

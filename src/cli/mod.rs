@@ -9,6 +9,7 @@ mod identify;
 mod journal;
 mod log;
 mod output;
+mod restore;
 mod run;
 mod selftest;
 mod subjects;
@@ -72,6 +73,8 @@ enum Command {
     Subjects(subjects::SubjectsArguments),
     /// List and change who may sign in to the admin page
     Users(users::UsersArguments),
+    /// Put a backup back on an empty state folder
+    Restore(restore::RestoreArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
     /// Measure time per stage, search, start and memory
@@ -202,6 +205,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
         Command::Users(users) => users::users(&context, users),
+        Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),

@@ -12,6 +12,7 @@ use limen::clock::SystemClock;
 use limen::config::{LogLevel, PAGE_FILE, Sources};
 use limen::daemon::{Parts, Report, camera_settings, run as run_daemon};
 use limen::draw::{Annotation, Tone, annotate};
+use limen::enrol::EnrolmentRules;
 use limen::event::Outcome;
 use limen::gallery::GalleryStore;
 use limen::live::LookChannel;
@@ -106,7 +107,8 @@ pub(super) fn run(
     };
     let mut gallery_store = GalleryStore::open(&state, &key, Arc::new(SystemClock))?;
     if arguments.demo {
-        enrol_scene(&mut gallery_store, &mut perception, &thresholds, &context.output)?;
+        let rules = EnrolmentRules::new(&context.config, &thresholds);
+        enrol_scene(&mut gallery_store, &mut perception, &rules, &context.output)?;
     } else if gallery_store.statistics()?.subjects == 0 {
         context.output.note(
             "nobody is enrolled, so everybody is going to be unknown; \

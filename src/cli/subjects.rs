@@ -99,6 +99,7 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                         "yaw_deg": sample.quality.yaw_deg,
                         "pitch_deg": sample.quality.pitch_deg,
                         "roll_deg": sample.quality.roll_deg,
+                        "picture": sample.picture,
                     })
                 })
                 .collect();
@@ -159,12 +160,11 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
             let receipt = store.remove(subject.id)?;
             // A daemon beside this does the same when it notices; whoever comes first does it.
             let mut events = context.events()?;
-            let enrolled = store.subjects()?.iter().map(|subject| subject.id).collect();
-            let events = events.forget_all_but(&enrolled)?;
+            let events = events.forget_all_but(&store.subject_ids()?)?;
             output.result(
                 &json!({
                     "subjects": receipt.subjects, "samples": receipt.samples,
-                    "templates": receipt.templates, "events": events, "log_emptied": receipt.log_emptied,
+                    "templates": receipt.templates, "pictures": receipt.pictures, "events": events, "log_emptied": receipt.log_emptied,
                 }),
                 || {
                     let plural = |n: u64| if n == 1 { "" } else { "s" };
@@ -209,6 +209,7 @@ fn as_json(subject: &EnrolledSubject) -> Value {
     json!({
         "id": subject.id.to_string(),
         "name": subject.name.as_str(),
+        "groups": subject.groups.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(),
         "templates": subject.templates,
         "created_at": subject.created_at,
         "updated_at": subject.updated_at,
@@ -230,5 +231,7 @@ fn as_line(subject: &EnrolledSubject) -> String {
             }
         }
     };
-    format!("{}: {} template{plural}{expiry}", subject.name.as_str(), subject.templates)
+    let groups: Vec<_> = subject.groups.iter().map(|(_, name)| name.as_str()).collect();
+    let groups = if groups.is_empty() { String::new() } else { format!(", in {}", groups.join(" and ")) };
+    format!("{}: {} template{plural}{expiry}{groups}", subject.name.as_str(), subject.templates)
 }

@@ -62,6 +62,7 @@ impl Config {
         self.check_identification(&mut found);
         self.check_tracking(&mut found);
         self.check_http(&mut found);
+        self.check_certificate(&mut found);
         self.check_mqtt(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
     }
@@ -236,6 +237,16 @@ impl Config {
                     self.stated("http", "public_url")
                 ));
             }
+        }
+    }
+
+    fn check_certificate(&self, found: &mut Vec<String>) {
+        if self.http.certificate_file.is_some() != self.http.key_file.is_some() {
+            found.push(format!(
+                "{} and {}: one is of no use without the other",
+                self.stated("http", "certificate_file"),
+                self.stated("http", "key_file")
+            ));
         }
     }
 

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::broker::BrokerKeeper;
 use crate::admin;
 use crate::admin::accounts::{AccountStore, Accounts};
+use crate::admin::faces::Faces;
+use crate::admin::jobs::JobDesk;
 use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::SettingsDesk;
@@ -23,7 +25,7 @@ use crate::admin::site::{EVENT_WATCHERS, Site};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
-use crate::http::{self, Signer, SnapshotShelf};
+use crate::http::{self, Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics};
 use crate::mqtt::{Beat, MqttStats};
@@ -42,6 +44,7 @@ pub(super) struct NetworkParts {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
+    pub(super) faces: Arc<Faces>,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     /// The settings in force.
@@ -49,6 +52,8 @@ pub(super) struct NetworkParts {
     /// Where they are changed.
     pub(super) settings: Arc<SettingsDesk>,
     pub(super) models: ModelsView,
+    /// What long work is started with.
+    pub(super) work: JobDesk,
 }
 
 impl NetworkParts {
@@ -90,7 +95,11 @@ impl NetworkParts {
         let mut server = None;
         if let Some(listen) = listen {
             match self.accounts(config, state, key) {
-                Ok(accounts) => server = Some((listen, self.site(config, accounts, links, shelf))),
+                Ok(accounts) => {
+                    let tls = Arc::new(Tls::new(&config.http, state, Arc::clone(&self.clock)));
+                    let site = self.site(config, accounts, tls, links, shelf);
+                    server = Some((listen, config.http.plain, site));
+                }
                 // Recognition goes on without: a damaged file of accounts must keep nobody out of the door.
                 Err(error) => self.status.degraded(Part::Http, format!("{error:#}")),
             }
@@ -131,6 +140,7 @@ impl NetworkParts {
         &self,
         config: &Config,
         accounts: Arc<Accounts>,
+        tls: Arc<Tls>,
         links: Arc<Signer>,
         shelf: Arc<SnapshotShelf>,
     ) -> Arc<Site> {
@@ -144,10 +154,13 @@ impl NetworkParts {
             live: self.live.clone(),
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
+            faces: Arc::clone(&self.faces),
             event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
+            work: self.work.clone(),
             asking_cameras: Semaphore::new(1),
+            tls,
             links,
             shelf,
             readings: Semaphore::new(1),
@@ -158,17 +171,21 @@ impl NetworkParts {
 
 async fn serve(
     broker: BrokerKeeper,
-    server: Option<(SocketAddr, Arc<Site>)>,
+    server: Option<(SocketAddr, bool, Arc<Site>)>,
     beat: &Heartbeat,
     cancel: CancellationToken,
 ) -> Result<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(broker.run(cancel.clone()));
-    if let Some((listen, site)) = server {
+    if let Some((listen, plain, site)) = server {
         let parts = http::Parts {
             metrics: Arc::clone(&site.metrics),
             status: site.status.clone(),
             shelf: Arc::clone(&site.shelf),
+            tls: Arc::clone(&site.tls),
+            plain,
+            local: http::is_local,
+            clock: Arc::clone(&site.clock),
             router: admin::router(Arc::clone(&site)),
         };
         let ending = cancel.clone();

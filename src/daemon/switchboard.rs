@@ -6,11 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{camera_settings, retention};
+use crate::admin::faces::Faces;
 use crate::camera::capture::CaptureControl;
 use crate::config::{Config, LogLevel};
+use crate::enrol::EnrolmentRules;
 use crate::event_store::StoreHandle;
 use crate::models::Thresholds;
 use crate::recogniser::RecogniserSettings;
+use crate::sightings;
 
 /// Where changed settings go.
 pub(super) struct Switchboard {
@@ -19,6 +22,8 @@ pub(super) struct Switchboard {
     pub(super) recogniser: watch::Sender<RecogniserSettings>,
     pub(super) capture: CaptureControl,
     pub(super) store: StoreHandle,
+    /// Still pictures.
+    pub(super) faces: Arc<Faces>,
     /// The broker's tasks.
     pub(super) network: watch::Sender<Arc<Config>>,
     pub(super) log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
@@ -29,6 +34,15 @@ impl Switchboard {
     pub(super) fn apply(&self, config: &Config) {
         match config.thresholds(&self.model) {
             Ok(thresholds) => {
+                if let Err(refusal) = self.store.keep_sightings(sightings::limits(config, &thresholds)) {
+                    tracing::warn!(
+                        "what is kept of unknown faces changes with the next start only: {refusal}"
+                    );
+                }
+                self.faces.configure(config, thresholds);
+                if let Err(refusal) = self.store.enrol_by(EnrolmentRules::new(config, &thresholds)) {
+                    tracing::warn!("the rules of enrolment change with the next start only: {refusal}");
+                }
                 let settings = RecogniserSettings::new(config, &thresholds);
                 self.recogniser.send_if_modified(|now| {
                     *now != settings && {

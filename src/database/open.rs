@@ -73,7 +73,30 @@ fn create(state: &StateFolder, path: &Path, key: &Subkey, schema: &Schema) -> Re
 }
 
 /// A connection whose key has proved right. Nothing is written.
-fn connect(path: &Path, key: &Subkey, schema: &Schema) -> Result<Connection, DatabaseError> {
+pub(super) fn connect(path: &Path, key: &Subkey, schema: &Schema) -> Result<Connection, DatabaseError> {
+    connect_by(path, schema, |connection| {
+        let mut pragma = Zeroizing::new(String::with_capacity(128));
+        pragma.push_str("pragma key = \"x'");
+        push_hex(&mut pragma, key.as_bytes());
+        pragma.push_str("'\"");
+        connection.execute_batch(&pragma)
+    })
+}
+
+/// The same for a database under a passphrase.
+pub(super) fn connect_with_passphrase(
+    path: &Path,
+    passphrase: &str,
+    schema: &Schema,
+) -> Result<Connection, DatabaseError> {
+    connect_by(path, schema, |connection| connection.pragma_update(None, "key", passphrase))
+}
+
+fn connect_by(
+    path: &Path,
+    schema: &Schema,
+    give_key: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+) -> Result<Connection, DatabaseError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |error| DatabaseError::sqlite(path, schema, "open the database", error);
@@ -82,12 +105,8 @@ fn connect(path: &Path, key: &Subkey, schema: &Schema) -> Result<Connection, Dat
 
     // SQLCipher would print to the standard error stream what is returned as an error anyway.
     connection.execute_batch("pragma cipher_log_level = none").map_err(failed)?;
-    let mut pragma = Zeroizing::new(String::with_capacity(128));
-    pragma.push_str("pragma key = \"x'");
-    push_hex(&mut pragma, key.as_bytes());
-    pragma.push_str("'\"");
     // The error is dropped on purpose: SQLite's repeats the statement, and with it the key.
-    connection.execute_batch(&pragma).map_err(|_| DatabaseError::NoCipher)?;
+    give_key(&connection).map_err(|_| DatabaseError::NoCipher)?;
     let version = connection.query_row("pragma cipher_version", [], |row| row.get::<_, String>(0));
     if version.map_or(true, |version| version.is_empty()) {
         return Err(DatabaseError::NoCipher);

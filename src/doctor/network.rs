@@ -85,11 +85,15 @@ pub fn check_http(config: &Config) -> Finding {
     let Some(listen) = config.http.address() else {
         return Finding::ok(Check::Http, "none is configured (http.listen)");
     };
-    let open = if listen.ip().is_loopback() {
-        ""
-    } else {
-        "; anybody on the network can read metrics and health there"
+    let mut open = match (listen.ip().is_loopback(), config.http.plain) {
+        (true, _) => String::new(),
+        (false, false) => "; other machines need TLS and an account".to_owned(),
+        (false, true) => "; other machines need an account, but not TLS (http.plain)".to_owned(),
     };
+    // Of a device that has not run yet there is none.
+    if let Some(fingerprint) = crate::http::stored_fingerprint(config) {
+        open.push_str(&format!("; its certificate has the SHA-256 fingerprint {fingerprint}"));
+    }
     match TcpListener::bind(listen) {
         Ok(_) => Finding::ok(Check::Http, format!("{listen} is free for the web server{open}")),
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_limen(listen) => {
@@ -115,10 +119,13 @@ fn is_limen(listen: SocketAddr) -> bool {
     // Whatever does not answer so is somebody else.
     within(PATIENCE * 2, move || ask().unwrap_or_default())
         .and_then(|answer| {
-            let (_, body) = answer.split_once("\r\n\r\n")?;
-            serde_json::from_str::<serde_json::Value>(body).ok()
+            let (head, body) = answer.split_once("\r\n\r\n")?;
+            // On an address of the network it takes us for another machine, and sends us to TLS.
+            let to_tls = head.starts_with("HTTP/1.1 308") && head.contains("https://limen/health");
+            let health = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
+            Some(to_tls || health["parts"]["recognition"].is_object())
         })
-        .is_some_and(|health| health["parts"]["recognition"].is_object())
+        .unwrap_or(false)
 }
 
 #[cfg(test)]

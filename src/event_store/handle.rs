@@ -7,9 +7,12 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::gallery::GalleryRequest;
 use super::query::{EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{EventId, Outbox, RecordedEvent};
+use super::sightings::SightingRequest;
 use super::store::Retention;
+use super::upkeep::UpkeepRequest;
 use crate::clock::UnixMillis;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, SnapshotReport};
@@ -59,6 +62,12 @@ pub enum Request {
     ReloadGallery(oneshot::Sender<Result<SnapshotReport, StoreRefusal>>),
     /// Tell when everything before this is done, and whether all of it is on the disk.
     Settle(std::sync::mpsc::Sender<bool>),
+    /// Something about subjects.
+    Gallery(GalleryRequest),
+    /// Something about unknown faces.
+    Sightings(SightingRequest),
+    /// Something that re-embedding needs.
+    Upkeep(UpkeepRequest),
     /// The picture of a face, JPEG.
     Crop(EventId, oneshot::Sender<Result<Option<Vec<u8>>, StoreRefusal>>),
     /// Something about the events of the past, or how they are kept.
@@ -200,7 +209,7 @@ impl StoreHandle {
         &self.gallery
     }
 
-    fn send(&self, request: Request) -> Result<(), StoreRefusal> {
+    pub(super) fn send(&self, request: Request) -> Result<(), StoreRefusal> {
         self.requests.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => StoreRefusal::Busy,
             TrySendError::Disconnected(_) => StoreRefusal::Ended,
@@ -209,16 +218,16 @@ impl StoreHandle {
         Ok(())
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T, E: From<StoreRefusal>>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, StoreRefusal>>) -> Request,
-    ) -> Result<T, StoreRefusal> {
+        request: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Request,
+    ) -> Result<T, E> {
         let (reply, answer) = oneshot::channel();
         self.send(request(reply))?;
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(StoreRefusal::Ended),
-            Err(_) => Err(StoreRefusal::Busy),
+            Ok(Err(_)) => Err(StoreRefusal::Ended.into()),
+            Err(_) => Err(StoreRefusal::Busy.into()),
         }
     }
 }

@@ -90,7 +90,8 @@ impl EventFilter {
     /// Whether no event can be like that, by what events are.
     fn is_impossible(&self) -> bool {
         use EventKind::{Ended, Identified, Ring, Unknown};
-        let without_a_name = [Reason::BelowThreshold, Reason::NobodyEnrolled, Reason::ProbesDisagree];
+        let without_a_name =
+            [Reason::BelowThreshold, Reason::NobodyEnrolled, Reason::ProbesDisagree, Reason::RuledOut];
         let of_unknown = |reason: Reason| without_a_name.contains(&reason);
         let empty_range = self.from.zip(self.to).is_some_and(|(from, to)| from >= to);
         empty_range

@@ -3,6 +3,9 @@
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.
 
+mod gallery;
+mod sightings;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +20,14 @@ use super::query::EventPage;
 use super::store::{Erased, EventStore, EventStoreError, Retention};
 use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
+use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
+use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
+use crate::vault::{StateFolder, Subkey};
 
 /// How often the thread looks for enrolments by another process, and tries again what failed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +50,8 @@ pub struct StoreParts {
     pub gallery: Arc<Gallery>,
     /// The space its templates are of.
     pub space: EmbeddingSpaceId,
+    /// What holds for enrolments.
+    pub rules: EnrolmentRules,
     /// What is kept, and for how long.
     pub retention: Retention,
     /// Where the state of the storage is told.
@@ -69,6 +77,10 @@ pub struct StoreThread {
     forget_due: bool,
     /// Who is enrolled, as far as this thread knows.
     enrolled: BTreeSet<SubjectId>,
+    /// Unknown faces, where they are kept.
+    sightings: Option<SightingStore>,
+    /// Where they would be kept.
+    sightings_home: Option<(StateFolder, Subkey)>,
     /// What fails, by what it is.
     failing: BTreeMap<&'static str, String>,
 }
@@ -77,6 +89,7 @@ pub struct StoreThread {
 const KEEPING: &str = "keeping events";
 const ERASING: &str = "erasing";
 const SWITCHING: &str = "switching";
+const SIGHTING: &str = "keeping unknown faces";
 const LOADING: &str = "loading the gallery";
 
 impl StoreThread {
@@ -108,6 +121,8 @@ impl StoreThread {
             reload_due: false,
             forget_due: true,
             enrolled: BTreeSet::new(),
+            sightings: None,
+            sightings_home: None,
             failing: BTreeMap::new(),
         };
         Ok((thread, handle))
@@ -170,6 +185,9 @@ impl StoreThread {
                 Err(_) => break,
             }
         }
+        for event in &group {
+            self.take_in(event);
+        }
         let enrolled = &self.enrolled;
         let group = group.into_iter().map(|mut event| {
             // Erased while this was on its way: only what concerns nobody is kept.
@@ -222,6 +240,9 @@ impl StoreThread {
             Request::Settle(reply) => {
                 let _ = reply.send(!events.has_unwritten());
             }
+            Request::Gallery(request) => self.serve_gallery(request),
+            Request::Sightings(request) => self.serve_sightings(request),
+            Request::Upkeep(request) => self.serve_upkeep(request),
             Request::Crop(id, reply) => {
                 let _ = reply.send(events.crop(id).map_err(|error| refusal(&error)));
             }
@@ -310,6 +331,7 @@ impl StoreThread {
                 );
                 self.tell();
             }
+            Ok(_) if self.retain_sightings() => {}
             Ok(_) => self.retained = Some(now),
             Err(error) => self.note(ERASING, Err(error)),
         }
@@ -331,11 +353,10 @@ impl StoreThread {
     /// Whoever is no longer enrolled must not stay in the events. Those that merely expired do.
     fn forget_erased(&mut self) {
         self.forget_due = true;
-        let subjects = match self.parts.gallery_store.subjects() {
+        self.enrolled = match self.parts.gallery_store.subject_ids() {
             Ok(subjects) => subjects,
             Err(error) => return self.fails(ERASING, format!("who was erased cannot be told: {error}")),
         };
-        self.enrolled = subjects.iter().map(|subject| subject.id).collect();
         match self.parts.events.forget_all_but(&self.enrolled) {
             Ok(events) => {
                 self.forget_due = false;

@@ -1,15 +1,18 @@
 //! What the gallery keeps, as values: identifiers, names, samples, and the receipts of changes.
 //! Pure data, used on any thread.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::clock::UnixMillis;
 use crate::embedding::Embedding;
+use crate::frame::RgbImage;
 use crate::score::QualityScore;
 
 /// Identifies a subject: 128 random bits, shown as 32 hex digits.
@@ -83,6 +86,16 @@ impl fmt::Display for TemplateId {
     }
 }
 
+/// Identifies a sample on this device. Counted up and never given twice by one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SampleId(pub i64);
+
+/// Identifies a group of subjects. Counted up and never given twice by one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GroupId(pub i64);
+
 /// Why a name was refused. Never repeats the name.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum NameError {
@@ -112,25 +125,7 @@ impl SubjectName {
 
     /// Tidies and checks a name.
     pub fn new(text: &str) -> Result<Self, NameError> {
-        // Bounded before any work: outside text may be of any length.
-        if text.len() > 16 * Self::MAX_CHARS {
-            return Err(NameError::TooLong { found: text.chars().count() });
-        }
-        if text.trim().chars().any(is_unfit) {
-            return Err(NameError::Control);
-        }
-        let mut name = Self(String::with_capacity(text.len()));
-        for word in text.split_whitespace() {
-            if !name.0.is_empty() {
-                name.0.push(' ');
-            }
-            name.0.push_str(word);
-        }
-        match name.0.chars().count() {
-            0 => Err(NameError::Empty),
-            found if found > Self::MAX_CHARS => Err(NameError::TooLong { found }),
-            _ => Ok(name),
-        }
+        tidied(text).map(Self)
     }
 
     /// The name itself.
@@ -142,6 +137,71 @@ impl SubjectName {
     /// apart; that would need Unicode's normalisation tables.
     pub(crate) fn key(&self) -> String {
         self.0.to_lowercase()
+    }
+
+    /// The words by whose beginnings it is found, in lower case.
+    pub(crate) fn words(&self) -> BTreeSet<String> {
+        words(&self.0)
+    }
+}
+
+/// Signs within names that part words. The step to version 3 of the schema does the same in SQL.
+const SIGNS: &str = "-.,;:'’\"()/_&+";
+
+/// The words of a text, in lower case.
+pub(crate) fn words(text: &str) -> BTreeSet<String> {
+    let lower = Zeroizing::new(text.to_lowercase());
+    let parts = lower.split(|c: char| c.is_whitespace() || SIGNS.contains(c));
+    parts.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// One line of 1 to 120 characters, trimmed, inner runs of white space made one space.
+fn tidied(text: &str) -> Result<String, NameError> {
+    const MAX_CHARS: usize = SubjectName::MAX_CHARS;
+    // Bounded before any work: outside text may be of any length.
+    if text.len() > 16 * MAX_CHARS {
+        return Err(NameError::TooLong { found: text.chars().count() });
+    }
+    if text.trim().chars().any(is_unfit) {
+        return Err(NameError::Control);
+    }
+    let mut name = Zeroizing::new(String::with_capacity(text.len()));
+    for word in text.split_whitespace() {
+        if !name.is_empty() {
+            name.push(' ');
+        }
+        name.push_str(word);
+    }
+    match name.chars().count() {
+        0 => Err(NameError::Empty),
+        found if found > MAX_CHARS => Err(NameError::TooLong { found }),
+        _ => Ok(std::mem::take(&mut *name)),
+    }
+}
+
+/// The name of a group, under the same rules as a subject's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GroupName(String);
+
+impl GroupName {
+    /// Tidies and checks a name.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        tidied(text).map(Self)
+    }
+
+    /// The name itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn key(&self) -> String {
+        self.0.to_lowercase()
+    }
+}
+
+impl fmt::Debug for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupName(..)")
     }
 }
 
@@ -207,7 +267,41 @@ pub struct SampleQuality {
     pub roll_deg: f32,
 }
 
-/// One sample to enrol, with the embedding made from it. The picture itself is not kept.
+/// The picture of a sample as it is kept: a square around the face, encoded here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SamplePicture(Arc<[u8]>);
+
+impl SamplePicture {
+    /// Largest picture, in bytes.
+    pub const MAX_BYTES: usize = 256 << 10;
+
+    /// Encodes a crop as JPEG, a little worse until it fits; `None` where no quality fits.
+    pub fn encode(crop: &RgbImage) -> Option<Self> {
+        [90, 75, 50, 25]
+            .into_iter()
+            .filter_map(|quality| crop.to_jpeg(quality))
+            .find(|jpeg| (1..=Self::MAX_BYTES).contains(&jpeg.len()))
+            .map(|jpeg| Self(jpeg.into()))
+    }
+
+    /// Takes a JPEG that was encoded here before; `None` where it is too large.
+    pub(crate) fn of_jpeg(jpeg: Vec<u8>) -> Option<Self> {
+        (1..=Self::MAX_BYTES).contains(&jpeg.len()).then(|| Self(jpeg.into()))
+    }
+
+    /// The JPEG.
+    pub fn jpeg(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SamplePicture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SamplePicture {{ {} bytes }}", self.0.len())
+    }
+}
+
+/// One sample to enrol, with the embedding made from it.
 #[derive(Clone, Debug)]
 pub struct NewSample {
     /// Where it came from.
@@ -216,6 +310,8 @@ pub struct NewSample {
     pub quality: SampleQuality,
     /// Becomes the template.
     pub embedding: Embedding,
+    /// Kept with it, where pictures are kept.
+    pub picture: Option<SamplePicture>,
 }
 
 /// Whom an enrolment is for.
@@ -258,6 +354,8 @@ pub struct RemovalReceipt {
     pub samples: u64,
     /// Templates removed, of every embedding space.
     pub templates: u64,
+    /// Pictures removed.
+    pub pictures: u64,
     /// Whether the write-ahead log was emptied too. If not, another connection was reading; the
     /// (encrypted) pages leave the log at the next removal, or when the database is closed.
     pub log_emptied: bool,
@@ -282,11 +380,69 @@ pub struct EnrolledSubject {
     pub announced: bool,
     /// Templates of every embedding space.
     pub templates: u64,
+    /// Samples.
+    pub samples: u64,
+    /// The oldest sample with a picture.
+    pub picture: Option<SampleId>,
+    /// The groups it is in, in the order of their names.
+    pub groups: Vec<(GroupId, GroupName)>,
+}
+
+/// Which subjects are listed. All conditions hold together.
+#[derive(Clone, Debug, Default)]
+pub struct SubjectQuery {
+    /// Behind the one with this [`SubjectPage::next`].
+    pub after: Option<String>,
+    /// Beginnings of words of the name, in any order.
+    pub search: Option<String>,
+    /// Members of this group.
+    pub group: Option<GroupId>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// A part of a list of subjects, in the order of their names.
+#[derive(Clone, Debug)]
+pub struct SubjectPage {
+    /// The subjects.
+    pub subjects: Vec<EnrolledSubject>,
+    /// Where the next part begins; `None` at the end.
+    pub next: Option<String>,
+    /// How many there are of this search or group altogether; `None` without either.
+    pub total: Option<u64>,
+}
+
+/// What to change about a subject. `None` leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct SubjectEdit {
+    /// Another name.
+    pub name: Option<SubjectName>,
+    /// A note; blank text removes it.
+    pub notes: Option<String>,
+    /// The groups it is in from now on.
+    pub groups: Option<Vec<GroupId>>,
+    /// When it stops being recognised, or that it never does.
+    pub expires_at: Option<Option<UnixMillis>>,
+    /// Whether it has a sensor of its own in home automation.
+    pub announced: Option<bool>,
+}
+
+/// A group of subjects.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Its identifier.
+    pub id: GroupId,
+    /// Its name.
+    pub name: GroupName,
+    /// How many subjects are in it.
+    pub members: u64,
 }
 
 /// A sample of a subject and the template made from it, without the embedding.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SampleRecord {
+    /// The sample.
+    pub id: SampleId,
     /// The template.
     pub template: TemplateId,
     /// Name of the embedding space.
@@ -297,6 +453,8 @@ pub struct SampleRecord {
     pub quality: SampleQuality,
     /// When the template was made.
     pub enrolled_at: UnixMillis,
+    /// Whether its picture is kept.
+    pub picture: bool,
 }
 
 /// How much the gallery holds.
@@ -306,6 +464,8 @@ pub struct Statistics {
     pub subjects: u64,
     /// Samples.
     pub samples: u64,
+    /// Pictures of samples.
+    pub pictures: u64,
     /// Templates of each embedding space: name, dimensions, how many.
     pub templates: Vec<(String, u32, u64)>,
     /// Size of the database file in bytes.

@@ -1,6 +1,6 @@
--- The gallery database, version 2: the schema of a new file. Files of older versions are brought
+-- The gallery database, version 3: the schema of a new file. Files of older versions are brought
 -- here by the steps in store.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
--- Times are milliseconds since 1970-01-01 UTC. No picture is kept, only what was measured on it.
+-- Times are milliseconds since 1970-01-01 UTC.
 
 -- One person known to this device.
 create table subject (
@@ -19,6 +19,37 @@ create table subject (
     -- Whether it asked for a sensor of its own in home automation.
     announced integer not null default 0 check (announced in (0, 1))
 ) strict, without rowid;
+
+-- For the question who expires next: most never do.
+create index subject_expiring on subject (expires_at) where expires_at is not null;
+
+-- The words of names, by the beginnings of which subjects are searched.
+create table subject_word (
+    -- In lower case, without the signs around and within it.
+    word text not null check (length(word) >= 1),
+    subject blob not null references subject (id) on delete cascade,
+    primary key (word, subject)
+) strict, without rowid;
+
+create index subject_word_of_subject on subject_word (subject);
+
+-- What the operator sorts subjects by: family, staff, second floor.
+create table subject_group (
+    -- autoincrement: the id of a group that is gone is not given again.
+    id integer primary key autoincrement,
+    -- As the operator wrote it, tidied.
+    name text not null check (length(name) between 1 and 120 and name = trim(name)),
+    -- Lower case of the name.
+    name_key text not null unique check (length(name_key) >= 1)
+) strict;
+
+create table group_member (
+    subject_group integer not null references subject_group (id) on delete cascade,
+    subject blob not null references subject (id) on delete cascade,
+    primary key (subject_group, subject)
+) strict, without rowid;
+
+create index group_member_of_subject on group_member (subject);
 
 -- The networks whose embeddings are here. One space has one number of values.
 create table embedding_space (
@@ -52,6 +83,13 @@ create table sample (
 
 create index sample_of_subject on sample (subject);
 
+-- The face of a sample, where pictures are kept.
+create table picture (
+    sample integer primary key not null references sample (id) on delete cascade,
+    -- A square around the face, made and encoded by limen: never the bytes that were given.
+    jpeg blob not null check (length(jpeg) between 1 and 262144)
+) strict;
+
 -- The stored reference of one sample in one embedding space.
 create table template (
     id integer primary key autoincrement,
@@ -74,3 +112,17 @@ create table meta (
     key text primary key not null,
     value text not null
 ) strict, without rowid;
+
+-- A face of which an operator has said that it is not this subject, though it looks like it.
+create table counter_example (
+    id integer primary key autoincrement,
+    subject blob not null references subject (id) on delete cascade,
+    embedding_space text not null,
+    dimensions integer not null,
+    -- As a template's. Biometric data of somebody unnamed; it goes with the subject.
+    embedding blob not null check (length(embedding) = 4 * dimensions),
+    added_at integer not null,
+    foreign key (embedding_space, dimensions) references embedding_space (name, dimensions)
+) strict;
+
+create index counter_example_of_subject on counter_example (subject, embedding_space);

@@ -407,7 +407,7 @@ mod tests {
                 .unwrap();
             builder.template(TemplateId(at as i64), id, &face(at)).unwrap();
         }
-        let snapshot = builder.finish(0, 0, None);
+        let snapshot = builder.finish(None);
         let mut best = SearchScratch::new();
         let mut plain = SearchScratch::new();
         plain.arch = Arch::Scalar;

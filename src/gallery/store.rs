@@ -5,8 +5,12 @@
 //! Names leave this file only inside [`SubjectName`]; errors carry none.
 
 mod error;
+mod groups;
+mod listing;
 mod rows;
+mod upkeep;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,16 +23,17 @@ use crate::embedding::EmbeddingSpaceId;
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 use super::records::{
-    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleRecord, Statistics,
-    SubjectId, SubjectName, TemplateId,
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleId, SampleRecord,
+    Statistics, SubjectEdit, SubjectId, SubjectName, TemplateId,
 };
 use super::snapshot::GallerySnapshot;
 use rows::{
-    LoadError, Refusal, SELECT_SUBJECT, WriteError, decode, insert_sample, insert_subject, read_sample,
-    read_snapshot, read_subject, touch,
+    LoadError, Refusal, SELECT_SUBJECT, WriteError, decode, insert_sample, insert_subject, read_groups,
+    read_sample, read_snapshot, read_subject, touch, update_snapshot, write_words,
 };
 
 pub use error::GalleryError;
+pub use upkeep::{MAX_COUNTER_EXAMPLES, StaleSample};
 
 /// Name of the database in the state folder.
 pub const DATABASE_FILE: &str = "gallery.db";
@@ -36,18 +41,28 @@ pub const DATABASE_FILE: &str = "gallery.db";
 const ANNOUNCED: &str =
     "alter table subject add column announced integer not null default 0 check (announced in (0, 1))";
 
+/// Version 3: pictures of samples, groups, and the words that names are searched by.
+const PICTURES_AND_GROUPS: &str = include_str!("schema-3.sql");
+
 pub(super) const SCHEMA: Schema = Schema {
     file: DATABASE_FILE,
     remedy: "restore a backup, or move it away and enrol anew",
     // "limn"
     application_id: 0x6c69_6d6e,
     script: include_str!("schema.sql"),
-    steps: &[ANNOUNCED],
+    steps: &[ANNOUNCED, PICTURES_AND_GROUPS],
 };
+
+/// For copies of it.
+pub(crate) fn gallery_schema() -> &'static Schema {
+    &SCHEMA
+}
 
 /// Most samples of one enrolment: bounds the work of one transaction.
 pub const MAX_SAMPLES: usize = 256;
 const MAX_NOTES_CHARS: usize = 2000;
+/// Most groups: they are listed as a whole.
+const MAX_GROUPS: usize = 200;
 
 /// The gallery's database and its one writing connection.
 pub struct GalleryStore {
@@ -92,6 +107,15 @@ impl GalleryStore {
 
     /// Carries out an enrolment in one transaction. When this returns, it is on the disk.
     pub fn enrol(&mut self, enrolment: &Enrolment) -> Result<EnrolmentReceipt, GalleryError> {
+        self.enrol_with(enrolment, &SubjectEdit::default())
+    }
+
+    /// The same, with a change of the subject in the same transaction.
+    pub fn enrol_with(
+        &mut self,
+        enrolment: &Enrolment,
+        edit: &SubjectEdit,
+    ) -> Result<EnrolmentReceipt, GalleryError> {
         match enrolment.samples.len() {
             0 => return Err(GalleryError::NoSamples),
             found if found > MAX_SAMPLES => return Err(GalleryError::TooManySamples { found }),
@@ -110,6 +134,7 @@ impl GalleryStore {
             for sample in &enrolment.samples {
                 templates.push(insert_sample(transaction, subject, sample, now)?);
             }
+            write_edit(transaction, subject, edit)?;
             Ok(EnrolmentReceipt { subject, created, templates, enrolled_at: now })
         })
     }
@@ -118,7 +143,17 @@ impl GalleryStore {
     pub fn subjects(&self) -> Result<Vec<EnrolledSubject>, GalleryError> {
         self.read("list the subjects", |db| {
             let mut query = db.prepare_cached(&format!("{SELECT_SUBJECT} order by s.name_key"))?;
-            query.query_map([], read_subject)?.collect()
+            let mut subjects = query.query_map([], read_subject)?.collect::<Result<Vec<_>, _>>()?;
+            read_groups(db, &mut subjects)?;
+            Ok(subjects)
+        })
+    }
+
+    /// The ids of all subjects.
+    pub fn subject_ids(&self) -> Result<BTreeSet<SubjectId>, GalleryError> {
+        self.read("list the subjects", |db| {
+            let mut query = db.prepare_cached("select id from subject")?;
+            query.query_map([], |row| row.get(0).map(SubjectId::from_bytes))?.collect()
         })
     }
 
@@ -126,18 +161,22 @@ impl GalleryStore {
     pub fn subject_named(&self, name: &SubjectName) -> Result<Option<EnrolledSubject>, GalleryError> {
         let key = Zeroizing::new(name.key());
         self.read("look up a subject", |db| {
-            db.prepare_cached(&format!("{SELECT_SUBJECT} where s.name_key = ?1"))?
+            let found = db
+                .prepare_cached(&format!("{SELECT_SUBJECT} where s.name_key = ?1"))?
                 .query_row([key.as_str()], read_subject)
-                .optional()
+                .optional()?;
+            with_groups(db, found)
         })
     }
 
     /// The subject with this id.
     pub fn subject(&self, id: SubjectId) -> Result<Option<EnrolledSubject>, GalleryError> {
         self.read("look up a subject", |db| {
-            db.prepare_cached(&format!("{SELECT_SUBJECT} where s.id = ?1"))?
+            let found = db
+                .prepare_cached(&format!("{SELECT_SUBJECT} where s.id = ?1"))?
                 .query_row([id.as_bytes()], read_subject)
-                .optional()
+                .optional()?;
+            with_groups(db, found)
         })
     }
 
@@ -146,7 +185,8 @@ impl GalleryStore {
         self.read("list the samples of a subject", |db| {
             let mut query = db.prepare_cached(
                 "select t.id, t.embedding_space, s.origin, s.quality, s.eye_distance_px, s.sharpness,
-                        s.yaw_deg, s.pitch_deg, s.roll_deg, t.enrolled_at
+                        s.yaw_deg, s.pitch_deg, s.roll_deg, t.enrolled_at, s.id,
+                        exists (select 1 from picture p where p.sample = s.id)
                  from template t join sample s on s.id = t.sample
                  where t.subject = ?1 order by t.id",
             )?;
@@ -154,65 +194,44 @@ impl GalleryStore {
         })
     }
 
+    /// The picture of a sample, where one is kept. JPEG.
+    pub fn picture(&self, id: SampleId) -> Result<Option<Vec<u8>>, GalleryError> {
+        self.read("read a picture", |db| {
+            db.prepare_cached("select jpeg from picture where sample = ?1")?
+                .query_row([id.0], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// Changes a subject, wholly or not at all.
+    pub fn edit(&mut self, id: SubjectId, edit: &SubjectEdit) -> Result<(), GalleryError> {
+        let now = self.clock.wall();
+        self.write("change a subject", |transaction| {
+            touch(transaction, id, now)?;
+            write_edit(transaction, id, edit)
+        })?;
+        // A name or note that is no longer meant to be known must not stay in the log.
+        if edit.name.is_some() || edit.notes.is_some() { self.empty_log().map(|_| ()) } else { Ok(()) }
+    }
+
     /// Gives a subject another name.
     pub fn rename(&mut self, id: SubjectId, name: &SubjectName) -> Result<(), GalleryError> {
-        let now = self.clock.wall();
-        let key = Zeroizing::new(name.key());
-        self.write("rename a subject", |transaction| {
-            let other: Option<[u8; 16]> = transaction
-                .prepare_cached("select id from subject where name_key = ?1")?
-                .query_row([key.as_str()], |row| row.get(0))
-                .optional()?;
-            if other.is_some_and(|other| other != *id.as_bytes()) {
-                return Err(Refusal::NameTaken.into());
-            }
-            touch(transaction, id, now)?;
-            transaction
-                .prepare_cached("update subject set name = ?2, name_key = ?3 where id = ?1")?
-                .execute(params![id.as_bytes(), name.as_str(), key.as_str()])?;
-            Ok(())
-        })?;
-        self.empty_log().map(|_| ())
+        self.edit(id, &SubjectEdit { name: Some(name.clone()), ..SubjectEdit::default() })
     }
 
     /// Sets what the operator notes about a subject; blank text removes the note.
     pub fn set_notes(&mut self, id: SubjectId, notes: &str) -> Result<(), GalleryError> {
-        let notes = notes.trim();
-        if notes.chars().count() > MAX_NOTES_CHARS {
-            return Err(GalleryError::NotesTooLong { most: MAX_NOTES_CHARS });
-        }
-        let now = self.clock.wall();
-        self.write("note something about a subject", |transaction| {
-            touch(transaction, id, now)?;
-            transaction
-                .prepare_cached("update subject set notes = nullif(?2, '') where id = ?1")?
-                .execute(params![id.as_bytes(), notes])?;
-            Ok(())
-        })
+        self.edit(id, &SubjectEdit { notes: Some(notes.to_owned()), ..SubjectEdit::default() })
     }
 
     /// Sets when a subject stops being recognised, or that it never does.
     pub fn set_expiry(&mut self, id: SubjectId, at: Option<UnixMillis>) -> Result<(), GalleryError> {
-        let now = self.clock.wall();
-        self.write("set the expiry of a subject", |transaction| {
-            touch(transaction, id, now)?;
-            transaction
-                .prepare_cached("update subject set expires_at = ?2 where id = ?1")?
-                .execute(params![id.as_bytes(), at.map(|at| at.0)])?;
-            Ok(())
-        })
+        self.edit(id, &SubjectEdit { expires_at: Some(at), ..SubjectEdit::default() })
     }
 
     /// Sets whether a subject has a sensor of its own in home automation.
     pub fn set_announced(&mut self, id: SubjectId, announced: bool) -> Result<(), GalleryError> {
-        let now = self.clock.wall();
-        self.write("announce a subject", |transaction| {
-            touch(transaction, id, now)?;
-            transaction
-                .prepare_cached("update subject set announced = ?2 where id = ?1")?
-                .execute(params![id.as_bytes(), announced])?;
-            Ok(())
-        })
+        self.edit(id, &SubjectEdit { announced: Some(announced), ..SubjectEdit::default() })
     }
 
     /// Removes a subject with everything kept about it. The freed places are overwritten and the log
@@ -222,12 +241,16 @@ impl GalleryStore {
             let count = |sql: &str| transaction.prepare_cached(sql)?.query_row([id.as_bytes()], |r| r.get(0));
             let templates: u64 = count("select count(*) from template where subject = ?1")?;
             let samples: u64 = count("select count(*) from sample where subject = ?1")?;
+            let pictures: u64 = count(
+                "select count(*) from sample s join picture p on p.sample = s.id where s.subject = ?1",
+            )?;
             let subjects =
                 transaction.prepare_cached("delete from subject where id = ?1")?.execute([id.as_bytes()])?;
             if subjects == 0 {
                 return Err(Refusal::SubjectUnknown.into());
             }
-            Ok(RemovalReceipt { subjects: subjects as u64, samples, templates, log_emptied: false })
+            let subjects = subjects as u64;
+            Ok(RemovalReceipt { subjects, samples, templates, pictures, log_emptied: false })
         })?;
         Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
     }
@@ -243,30 +266,77 @@ impl GalleryStore {
                 .ok_or(Refusal::TemplateUnknown)?;
             touch(transaction, SubjectId::from_bytes(subject), now)?;
             transaction.prepare_cached("delete from template where id = ?1")?.execute([id.0])?;
+            let pictures = transaction
+                .prepare_cached(
+                    "delete from picture where sample = ?1
+                     and not exists (select 1 from template where sample = ?1)",
+                )?
+                .execute([sample])? as u64;
             let samples = transaction
                 .prepare_cached(
                     "delete from sample where id = ?1
                      and not exists (select 1 from template where sample = ?1)",
                 )?
                 .execute([sample])?;
-            Ok(RemovalReceipt { subjects: 0, samples: samples as u64, templates: 1, log_emptied: false })
+            let samples = samples as u64;
+            Ok(RemovalReceipt { subjects: 0, samples, templates: 1, pictures, log_emptied: false })
         })?;
         Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
+    }
+
+    /// Removes one sample with its picture and every template made of it. The subject stays.
+    pub fn remove_sample(&mut self, id: SampleId) -> Result<(SubjectId, RemovalReceipt), GalleryError> {
+        let now = self.clock.wall();
+        let (subject, receipt) = self.write("remove a sample", |transaction| {
+            let subject: [u8; 16] = transaction
+                .prepare_cached("select subject from sample where id = ?1")?
+                .query_row([id.0], |row| row.get(0))
+                .optional()?
+                .ok_or(Refusal::SampleUnknown)?;
+            let subject = SubjectId::from_bytes(subject);
+            touch(transaction, subject, now)?;
+            let delete = |sql: &str| transaction.prepare_cached(sql)?.execute([id.0]).map(|rows| rows as u64);
+            let templates = delete("delete from template where sample = ?1")?;
+            let pictures = delete("delete from picture where sample = ?1")?;
+            let samples = delete("delete from sample where id = ?1")?;
+            Ok((subject, RemovalReceipt { subjects: 0, samples, templates, pictures, log_emptied: false }))
+        })?;
+        Ok((subject, RemovalReceipt { log_emptied: self.empty_log()?, ..receipt }))
     }
 
     /// Reads every template of one embedding space whose subject has not expired. Call it anew after
     /// a change and when [`next_expiry`](super::SnapshotReport::next_expiry) has come.
     pub fn load_snapshot(&self, space: &EmbeddingSpaceId) -> Result<GallerySnapshot, GalleryError> {
         let now = self.clock.wall();
-        // One transaction: subjects and templates of one moment.
-        let transaction = self.connection.unchecked_transaction().map_err(self.failed("load the gallery"))?;
-        let snapshot = read_snapshot(&transaction, space, now).map_err(|error| match error {
-            LoadError::Sqlite(error) => self.failed("load the gallery")(error),
+        self.load("load the gallery", |db| read_snapshot(db, space, now))
+    }
+
+    /// `before` brought up to date with what is now on the disk of one subject; for changes by this
+    /// connection. Equals [`load_snapshot`](Self::load_snapshot) where nothing else has changed and
+    /// nobody else has expired.
+    pub fn update_snapshot(
+        &self,
+        before: &GallerySnapshot,
+        id: SubjectId,
+    ) -> Result<GallerySnapshot, GalleryError> {
+        let now = self.clock.wall();
+        self.load("load a subject", |db| update_snapshot(db, before, id, now))
+    }
+
+    /// Runs in one transaction: subjects and templates of one moment.
+    fn load(
+        &self,
+        what: &'static str,
+        run: impl FnOnce(&Connection) -> Result<GallerySnapshot, LoadError>,
+    ) -> Result<GallerySnapshot, GalleryError> {
+        let transaction = self.connection.unchecked_transaction().map_err(self.failed(what))?;
+        let snapshot = run(&transaction).map_err(|error| match error {
+            LoadError::Sqlite(error) => self.failed(what)(error),
             LoadError::Damaged(found) => {
                 DatabaseError::Damaged { path: self.path.clone(), found, remedy: SCHEMA.remedy }.into()
             }
         })?;
-        transaction.finish().map_err(self.failed("load the gallery"))?;
+        transaction.finish().map_err(self.failed(what))?;
         Ok(snapshot)
     }
 
@@ -283,6 +353,7 @@ impl GalleryStore {
             Ok(Statistics {
                 subjects: one("select count(*) from subject")?,
                 samples: one("select count(*) from sample")?,
+                pictures: one("select count(*) from picture")?,
                 templates,
                 // Zero if it vanished meanwhile; the next access to the database reports that.
                 database_bytes: self.path.metadata().map_or(0, |file| file.len()),
@@ -361,4 +432,60 @@ impl GalleryStore {
     fn failed(&self, what: &'static str) -> impl Fn(rusqlite::Error) -> GalleryError + '_ {
         move |error| DatabaseError::sqlite(&self.path, &SCHEMA, what, error).into()
     }
+}
+
+fn with_groups(db: &Connection, found: Option<EnrolledSubject>) -> rusqlite::Result<Option<EnrolledSubject>> {
+    let mut found = found;
+    read_groups(db, found.as_mut_slice())?;
+    Ok(found)
+}
+
+fn write_edit(transaction: &Transaction<'_>, id: SubjectId, edit: &SubjectEdit) -> Result<(), WriteError> {
+    let SubjectEdit { name, notes, groups, expires_at, announced } = edit;
+    if let Some(name) = name {
+        write_name(transaction, id, name)?;
+    }
+    if let Some(notes) = notes {
+        write_notes(transaction, id, notes)?;
+    }
+    if let Some(groups) = groups {
+        groups::write_memberships(transaction, id, groups)?;
+    }
+    if let Some(at) = expires_at {
+        transaction
+            .prepare_cached("update subject set expires_at = ?2 where id = ?1")?
+            .execute(params![id.as_bytes(), at.map(|at| at.0)])?;
+    }
+    if let Some(announced) = announced {
+        transaction
+            .prepare_cached("update subject set announced = ?2 where id = ?1")?
+            .execute(params![id.as_bytes(), announced])?;
+    }
+    Ok(())
+}
+
+fn write_name(transaction: &Transaction<'_>, id: SubjectId, name: &SubjectName) -> Result<(), WriteError> {
+    let key = Zeroizing::new(name.key());
+    let other: Option<[u8; 16]> = transaction
+        .prepare_cached("select id from subject where name_key = ?1")?
+        .query_row([key.as_str()], |row| row.get(0))
+        .optional()?;
+    if other.is_some_and(|other| other != *id.as_bytes()) {
+        return Err(Refusal::NameTaken.into());
+    }
+    transaction
+        .prepare_cached("update subject set name = ?2, name_key = ?3 where id = ?1")?
+        .execute(params![id.as_bytes(), name.as_str(), key.as_str()])?;
+    Ok(write_words(transaction, id, name)?)
+}
+
+fn write_notes(transaction: &Transaction<'_>, id: SubjectId, notes: &str) -> Result<(), WriteError> {
+    let notes = notes.trim();
+    if notes.chars().count() > MAX_NOTES_CHARS {
+        return Err(Refusal::NotesTooLong.into());
+    }
+    transaction
+        .prepare_cached("update subject set notes = nullif(?2, '') where id = ?1")?
+        .execute(params![id.as_bytes(), notes])?;
+    Ok(())
 }

@@ -10,8 +10,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use super::links::tests::signer;
-use super::{LIFETIME_S, Limits, Parts, run, serve_within};
+use super::{Allowance, LIFETIME_S, Limits, Parts, run, serve_within};
+use axum::routing::{MethodFilter, on};
+
 use crate::admin;
+use crate::admin::access::{Access, Role, Scope};
+use crate::admin::operation::Operation;
 use crate::admin::site::Site;
 use crate::admin::site::tests::Fixture;
 use crate::event::{IdentityEvent, Outcome};
@@ -23,9 +27,11 @@ use crate::track::TrackId;
 
 /// Shorter than a request that is sent bit by bit, longer than any other takes on a busy machine.
 const LIMITS: Limits = Limits {
-    connections: 4,
+    connections: 5,
+    connections_each: 4,
     headers_within: Duration::from_millis(400),
-    connection_within: Duration::from_secs(20),
+    unread: Duration::from_secs(20),
+    requests: Allowance { burst: 1_000, per_s: 1 },
 };
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -43,7 +49,17 @@ fn parts(site: &Arc<Site>) -> Parts {
         metrics: Arc::clone(&site.metrics),
         status: site.status.clone(),
         shelf: Arc::clone(&site.shelf),
+        tls: Arc::clone(&site.tls),
+        plain: false,
+        local: super::is_local,
+        clock: Arc::clone(&site.clock),
     }
+}
+
+/// Everybody is another machine, and is served without TLS.
+fn served_in_plain(parts: &mut Parts) {
+    parts.local = |_| false;
+    parts.plain = true;
 }
 
 fn in_runtime(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
@@ -54,13 +70,29 @@ fn in_runtime(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()>
 
 impl Server {
     fn start() -> Self {
+        Self::with(LIMITS, |_| {})
+    }
+
+    /// A server that takes nobody for a program on its own machine.
+    fn for_others() -> Self {
+        Self::with(LIMITS, |parts| parts.local = |_| false)
+    }
+
+    fn with(limits: Limits, change: impl FnOnce(&mut Parts)) -> Self {
+        Self::with_site(limits, |parts, _| change(parts))
+    }
+
+    fn with_site(limits: Limits, change: impl FnOnce(&mut Parts, &Arc<Site>)) -> Self {
         let fixture = Fixture::new();
+        let mut parts = parts(&fixture.site);
+        change(&mut parts, &fixture.site);
+        parts.tls.load().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let (address, cancel) = (listener.local_addr().unwrap(), CancellationToken::new());
         let thread = in_runtime({
-            let (parts, cancel) = (Arc::new(parts(&fixture.site)), cancel.clone());
-            async move { serve_within(LIMITS, TcpListener::from_std(listener).unwrap(), parts, cancel).await }
+            let cancel = cancel.clone();
+            async move { serve_within(limits, TcpListener::from_std(listener).unwrap(), parts, cancel).await }
         });
         Self { fixture, address, cancel, thread: Some(thread) }
     }
@@ -101,6 +133,7 @@ impl Server {
             looks: 4,
             probes: 4,
             crop: Some(Arc::new(RgbImage::black(16, 16))),
+            sighting: None,
             outcome: Outcome::Unknown { best_score: None, reason: Reason::NobodyEnrolled },
         }));
         blocking(site.store.waiting(0, 100)).unwrap().last().unwrap().id
@@ -135,6 +168,10 @@ impl Answer {
         let mut bytes = Vec::new();
         // A server that closes with unread bytes resets the connection; what came before counts.
         let _ = stream.read_to_end(&mut bytes);
+        Self::parse(bytes)
+    }
+
+    fn parse(mut bytes: Vec<u8>) -> Self {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
             return Self { status: 0, head: String::new(), body: bytes };
         };
@@ -325,7 +362,7 @@ fn request_that_is_not_finished_in_time_is_cut_off() {
 #[test]
 fn one_connection_too_many_is_told_to_come_again_and_the_places_come_back() {
     let server = Server::start();
-    let mut held: Vec<TcpStream> = (0..LIMITS.connections).map(|_| server.connect()).collect();
+    let mut held: Vec<TcpStream> = (0..LIMITS.connections_each).map(|_| server.connect()).collect();
     // Each has its place once the server has seen its bytes, which it takes in order.
     held.iter_mut().for_each(|stream| stream.write_all(b"GET").unwrap());
     let answer = Answer::read(server.connect());
@@ -368,4 +405,335 @@ fn port_in_use_is_degraded_and_taken_when_it_is_free() {
     assert_eq!(Answer::read(stream).status, 200);
     cancel.cancel();
     server.join().unwrap();
+}
+
+#[test]
+fn connection_takes_one_request_after_the_other_and_is_closed_when_it_idles() {
+    let server = Server::start();
+    let mut stream = server.connect();
+    for _ in 0..3 {
+        stream.write_all(b"GET /api/session HTTP/1.1\r\nHost: door\r\n\r\n").unwrap();
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+        stream.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
+    }
+    // Returns because the server closes.
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn other_machines_are_sent_to_tls_unless_the_operator_wants_it_otherwise() {
+    let server = Server::for_others();
+    let answer = server.get("/faces?x=1");
+    assert_eq!(answer.status, 308);
+    assert!(answer.head.contains("location: https://door/faces?x=1"), "{}", answer.head);
+    assert!(!answer.head.contains("strict-transport-security"), "{}", answer.head);
+    for host in ["", "Host: a@b\r\n", "Host: a b\r\n"] {
+        let answer = server.send(format!("GET / HTTP/1.1\r\n{host}\r\n").as_bytes());
+        assert_eq!(answer.status, 400, "{host}");
+    }
+    // What is meant for others is not in the answer to them either.
+    assert_eq!(server.get("/health").status, 308);
+    let plain = Server::with(LIMITS, served_in_plain);
+    assert_eq!(plain.get("/sign-in").status, 200);
+    assert_eq!((plain.get("/health").status, plain.get("/health").code()), (401, "signed_out".to_owned()));
+}
+
+/// A browser that has been told to trust this server's certificate.
+fn over_tls(server: &Server, name: &str, request: &str) -> std::io::Result<Answer> {
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, ServerName};
+    use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream, crypto::ring};
+
+    let file = server.fixture.state.path().join(super::certificate::CERTIFICATE_FILE);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = server.connect();
+    let mut stream = Stream::new(&mut tls, &mut stream);
+    stream.write_all(request.as_bytes())?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    Ok(Answer::parse(bytes))
+}
+
+#[test]
+fn same_port_speaks_tls_with_a_certificate_for_every_name_of_the_machine() {
+    let server = Server::for_others();
+    let request = "GET /api/session HTTP/1.1\r\nHost: door\r\nConnection: close\r\n\r\n";
+    for name in ["localhost", "127.0.0.1"] {
+        let answer = over_tls(&server, name, request).unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains("strict-transport-security: max-age=31536000"), "{}", answer.head);
+        assert!(answer.text().contains("\"encrypted\":true"), "{}", answer.text());
+    }
+    over_tls(&server, "somebody.else", request).err().expect("the certificate is not for that name");
+    // Over TLS the cookie is one that no other server of the same host can set.
+    let body = r#"{"name":"Ada","password":"correct horse battery"}"#;
+    let (token, csrf) = crate::admin::accounts::tests::session(&server.fixture.site.accounts, Role::Viewer);
+    let length = body.len();
+    let answer = over_tls(
+        &server,
+        "localhost",
+        &format!(
+            "POST /api/sign-out HTTP/1.1\r\nHost: door\r\nConnection: close\r\nOrigin: https://door\r\n\
+             Cookie: __Host-limen={token}\r\nX-CSRF-Token: {csrf}\r\n\r\n"
+        ),
+    )
+    .unwrap();
+    assert_eq!(answer.status, 204);
+    assert!(
+        answer
+            .head
+            .contains("set-cookie: __host-limen=; path=/; max-age=0; httponly; samesite=strict; secure"),
+        "{}",
+        answer.head
+    );
+    let answer = over_tls(
+        &server,
+        "localhost",
+        &format!(
+            "POST /api/sign-in HTTP/1.1\r\nHost: door\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             Content-Type: application/json\r\n\r\n{body}"
+        ),
+    )
+    .unwrap();
+    assert_eq!((answer.status, answer.code()), (401, "wrong_credentials".to_owned()));
+}
+
+#[test]
+fn pages_and_their_files_come_from_inside_the_program_only() {
+    let server = Server::start();
+    let shell = server.get("/");
+    assert_eq!(shell.status, 200);
+    for header in [
+        "content-type: text/html",
+        "cache-control: no-cache",
+        "require-trusted-types-for 'script'",
+        "permissions-policy: camera=(self)",
+    ] {
+        assert!(shell.head.contains(header), "{header} is not in {}", shell.head);
+    }
+    let tag = shell.head.split("etag: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    let asked = |path: &str, header: &str| {
+        server.send(
+            format!("GET {path} HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{header}\r\n\r\n").as_bytes(),
+        )
+    };
+    assert_eq!(asked("/events", &format!("If-None-Match: {tag}")).status, 304);
+    let folder = shell.text().split("src=\"").nth(1).unwrap().split("/early.js").next().unwrap();
+    let file = asked(&format!("{folder}/app.js"), "Accept-Encoding: gzip");
+    assert_eq!(file.status, 200);
+    for header in [
+        "content-type: text/javascript",
+        "max-age=31536000, immutable",
+        "content-encoding: gzip",
+        "vary: accept-encoding",
+    ] {
+        assert!(file.head.contains(header), "{header} is not in {}", file.head);
+    }
+    let plain = server.get(&format!("{folder}/app.js"));
+    assert!(plain.text().contains("import") && !plain.head.contains("content-encoding"), "{}", plain.head);
+    for outside in [
+        format!("{folder}/../index.html"),
+        format!("{folder}/..%2f..%2f..%2fetc%2fpasswd"),
+        format!("{folder}/%2e%2e/index.html"),
+        format!("{folder}/index.html"),
+        format!("{folder}/app.js%00"),
+        format!("{folder}/APP.JS"),
+        format!("{folder}//app.js"),
+        "/assets/0000000000000000/app.js".to_owned(),
+        "/assets/../../../../etc/passwd".to_owned(),
+        "//etc/passwd".to_owned(),
+    ] {
+        let answer = server.get(&outside);
+        assert_eq!(answer.status, 404, "{outside}: {}", answer.head);
+    }
+    // People get a page that says so, programs a word for it.
+    let lost = asked("/nowhere", "Accept: text/html,*/*");
+    assert!(lost.status == 404 && lost.head.contains("content-type: text/html"), "{}", lost.head);
+    assert_eq!(server.get("/nowhere").code(), "not_found");
+}
+
+#[test]
+fn body_that_is_larger_than_it_may_be_is_refused_however_it_comes() {
+    let server = Server::start();
+    let large = "x".repeat(70 << 10);
+    let chunked = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    for (framing, body) in [
+        (format!("Content-Length: {}", large.len()), large.as_str()),
+        ("Transfer-Encoding: chunked".to_owned(), chunked.as_str()),
+    ] {
+        let request = format!(
+            "POST /api/sign-in HTTP/1.1\r\nHost: door\r\nContent-Type: application/json\r\nConnection: close\r\n{framing}\r\n\r\n{body}"
+        );
+        let answer = server.send(request.as_bytes());
+        assert_eq!((answer.status, answer.code()), (413, "too_large".to_owned()), "{framing}");
+    }
+    let wrong_type = "POST /api/sign-in HTTP/1.1\r\nHost: door\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
+    let answer = server.send(wrong_type.as_bytes());
+    assert_eq!((answer.status, answer.code()), (415, "media_type".to_owned()));
+}
+
+#[test]
+fn address_that_asks_too_often_is_told_to_slow_down() {
+    let limits = Limits { requests: Allowance { burst: 3, per_s: 1 }, ..LIMITS };
+    let server = Server::with(limits, |_| {});
+    let statuses: Vec<_> = (0..4).map(|_| server.get("/api/session")).map(|a| a.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 429]);
+    server.fixture.started.clock.advance(Duration::from_secs(1));
+    assert_eq!(server.get("/api/session").status, 200);
+    assert_eq!(server.get("/api/session").code(), "too_many_requests");
+}
+
+/// Who calls, in the test that walks every route.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum As {
+    Nobody,
+    Role(Role),
+    /// Without the token against forgery.
+    Forged(Role),
+    Token(Scope),
+}
+
+/// One route as docs/openapi.json has it.
+struct Documented {
+    method: String,
+    path: String,
+    public: bool,
+    least: Option<Role>,
+    scope: Option<Scope>,
+    socket: bool,
+}
+
+fn documented() -> Vec<Documented> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let document: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let about = operation["description"].as_str().unwrap();
+            let after =
+                |mark: &str| about.split(mark).nth(1).map(|rest| rest.split(['.', '`']).next().unwrap());
+            all.push(Documented {
+                method: method.to_uppercase(),
+                path: path.clone(),
+                public: operation["security"] == serde_json::json!([]),
+                least: after("Least role: ").map(|name| Role::named(name).unwrap()),
+                scope: after("Scope of API tokens: `")
+                    .map(|name| serde_json::from_value(name.into()).unwrap()),
+                socket: operation["responses"]["101"].is_object(),
+            });
+        }
+    }
+    all
+}
+
+/// What differs between what is documented and what a server with these operations does.
+fn walk(mut operations: Vec<Operation>) -> (usize, Vec<String>) {
+    // What lies behind the check does not matter, and must not be done.
+    for operation in &mut operations {
+        let filter = MethodFilter::try_from(operation.method.clone()).unwrap();
+        operation.handler = on(filter, async || "reached");
+    }
+    let limits = Limits { requests: Allowance { burst: 1_000_000, per_s: 1_000 }, ..LIMITS };
+    let stubs = Server::with_site(limits, |parts, site| {
+        served_in_plain(parts);
+        parts.router = admin::operation::router(operations, site).with_state(Arc::clone(site));
+    });
+    let accounts = &stubs.fixture.site.accounts;
+    let mut callers = vec![As::Nobody];
+    callers.extend(Role::ALL.map(As::Role));
+    callers.extend(Role::ALL.map(As::Forged));
+    callers.extend(Scope::ALL.map(As::Token));
+    let signed: Vec<(As, String)> = callers
+        .into_iter()
+        .map(|caller| {
+            let headers = match caller {
+                As::Nobody => String::new(),
+                As::Role(role) => {
+                    let (token, csrf) = crate::admin::accounts::tests::session(accounts, role);
+                    format!("Cookie: limen={token}\r\nX-CSRF-Token: {csrf}\r\n")
+                }
+                As::Forged(role) => {
+                    let (token, _) = crate::admin::accounts::tests::session(accounts, role);
+                    format!("Cookie: limen={token}\r\n")
+                }
+                As::Token(scope) => {
+                    let token = crate::admin::accounts::tests::token(accounts, &[scope]);
+                    format!("Authorization: Bearer {token}\r\n")
+                }
+            };
+            (caller, headers)
+        })
+        .collect();
+    let (mut asked, mut wrong) = (0, Vec::new());
+    for route in documented() {
+        let path = route.path.replace('{', "").replace('}', "");
+        let changes = route.method != "GET";
+        for (caller, headers) in &signed {
+            let expected = match (*caller, route.least) {
+                (_, None) => "reached",
+                (As::Nobody, Some(_)) => "signed_out",
+                (As::Role(role) | As::Forged(role), Some(least)) if role < least => "forbidden",
+                (As::Forged(_), Some(_)) if changes => "csrf",
+                (As::Token(scope), Some(_)) if route.scope != Some(scope) => "forbidden",
+                _ => "reached",
+            };
+            let expected = if route.public { "reached" } else { expected };
+            // A browser says where a socket is opened from; a program does not.
+            let origin = if route.socket { "Origin: http://door\r\n" } else { "" };
+            let body = if changes { "Content-Type: application/json\r\n" } else { "" };
+            let request = format!(
+                "{} {path} HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{headers}{origin}{body}\r\n",
+                route.method
+            );
+            let answer = stubs.send(request.as_bytes());
+            let found = match answer.status {
+                200 => answer.text().to_owned(),
+                // Past the question of who calls: it takes bytes of another kind.
+                415 => "reached".to_owned(),
+                _ => answer.code(),
+            };
+            asked += 1;
+            if found != expected {
+                wrong
+                    .push(format!("{} {}: {caller:?}: {found} and not {expected}", route.method, route.path));
+            }
+        }
+    }
+    (asked, wrong)
+}
+
+#[test]
+fn every_route_answers_those_it_says_and_nobody_else() {
+    let operations = admin::operations();
+    let routes = operations.len();
+    let (asked, wrong) = walk(operations);
+    assert_eq!(documented().len(), routes, "docs/openapi.json is not current");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(asked, routes * 15, "nobody, four roles with and without the token, six scopes");
+    assert!(routes >= 30, "{routes}");
+}
+
+#[test]
+fn route_that_is_open_wider_than_it_says_is_noticed() {
+    let mut operations = admin::operations();
+    let users = operations.iter_mut().find(|operation| operation.id == "users").unwrap();
+    users.access = Access::Role(Role::Viewer);
+    let (_, wrong) = walk(operations);
+    let found: Vec<_> = wrong.iter().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(found, ["GET /api/users"; 4], "viewer and operator, with and without the token: {wrong:#?}");
 }

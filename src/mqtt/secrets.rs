@@ -22,7 +22,7 @@ const FILE_BYTES: u64 = 1024 * 1024;
 
 /// Why a file cannot be used. Holds nothing of its contents.
 #[derive(Debug, Error)]
-pub(super) enum SecretError {
+pub(crate) enum SecretError {
     #[error("cannot read {}: {source}; {remedy}", path.display())]
     Io { path: PathBuf, source: io::Error, remedy: &'static str },
     #[error("{} {found}; {remedy}", path.display())]
@@ -30,7 +30,7 @@ pub(super) enum SecretError {
 }
 
 /// Reads a file whose contents others must not know.
-pub(super) fn read_private(path: &Path, setting: &'static str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+pub(crate) fn read_private(path: &Path, setting: &'static str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let (file, mode) = open(path, setting)?;
     if mode & 0o027 != 0 {
         return Err(SecretError::Unfit {
@@ -43,7 +43,7 @@ pub(super) fn read_private(path: &Path, setting: &'static str) -> Result<Zeroizi
 }
 
 /// Reads a file that anybody may read.
-pub(super) fn read_public(path: &Path, setting: &'static str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+pub(crate) fn read_public(path: &Path, setting: &'static str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let (file, _) = open(path, setting)?;
     read(file, path, setting)
 }

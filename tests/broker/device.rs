@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use limen::clock::Clock;
 use limen::config::{Config, MqttProtocol};
 use limen::embedding::{Embedding, EmbeddingSpaceId};
+use limen::enrol::EnrolmentRules;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
 use limen::event_store::{EventId, EventStore, Retention, StoreHandle, StoreParts, StoreThread};
 use limen::gallery::{
@@ -17,6 +18,7 @@ use limen::gallery::{
     SubjectName,
 };
 use limen::live::LiveChannel;
+use limen::models::Thresholds;
 use limen::mqtt::{CommandRequest, Hooks, MqttError, MqttParts, MqttSettings, MqttStats, Timing};
 use limen::reason::Reason;
 use limen::score::{ComparisonScore, QualityScore};
@@ -90,11 +92,13 @@ impl Device {
         let gallery = Arc::new(Gallery::new(gallery_store.load_snapshot(&space()).unwrap()));
         let events = EventStore::open(&folder, &key, Arc::clone(&clock), LIFETIME).unwrap();
         let day = Duration::from_secs(86_400);
+        let thresholds = Thresholds { identification: 0.5, verification: 0.4, margin: 0.1, conflict: 0.5 };
         let (thread, store) = StoreThread::new(StoreParts {
             gallery_store,
             events,
             gallery,
             space: space(),
+            rules: EnrolmentRules::new(&Config::default(), &thresholds),
             retention: Retention { keep: day, count: 100_000, keep_crops: day },
             status: status.clone(),
             metrics: Arc::default(),
@@ -205,7 +209,7 @@ impl Device {
             pitch_deg: 0.0,
             roll_deg: 0.0,
         };
-        let sample = NewSample { origin: SampleOrigin::Camera, quality, embedding };
+        let sample = NewSample { origin: SampleOrigin::Camera, quality, embedding, picture: None };
         let subject = EnrolmentTarget::New(SubjectName::new(name).unwrap());
         let receipt = store.enrol(&Enrolment { subject, samples: vec![sample] }).unwrap();
         store.set_announced(receipt.subject, announced).unwrap();
@@ -231,6 +235,7 @@ impl Device {
             looks: 5,
             probes: 2,
             crop: None,
+            sighting: None,
             outcome,
         }
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
 pub(crate) mod http;
+pub(crate) mod socket;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

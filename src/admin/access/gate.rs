@@ -74,9 +74,9 @@ impl Gate {
 
     /// Whether they may, and as whom.
     fn admit(&self, identity: &Identity, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Problem> {
-        let (who, role) = match (self.access, identity) {
-            (Access::Public, Identity::Nobody | Identity::Local) => (Who::Nobody, None),
-            (Access::LocalOr(role), Identity::Local) => (Who::Local, Some(role)),
+        let (who, role, name) = match (self.access, identity) {
+            (Access::Public, Identity::Nobody | Identity::Local) => (Who::Nobody, None, String::new()),
+            (Access::LocalOr(role), Identity::Local) => (Who::Local, Some(role), String::new()),
             (_, Identity::Nobody | Identity::Local) => {
                 let text = "sign in first";
                 return Err(Problem::new(StatusCode::UNAUTHORIZED, "signed_out", text));
@@ -90,9 +90,10 @@ impl Gate {
                     let text = format!("this needs the role {}; yours is {}", least.name(), user.role.name());
                     return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", text));
                 }
-                (Who::User { user: user.id, session: *session }, Some(user.role))
+                let name = user.name.as_str().to_owned();
+                (Who::User { user: user.id, session: *session }, Some(user.role), name)
             }
-            (access, Identity::Token { token, scopes, .. }) => {
+            (access, Identity::Token { token, scopes, name }) => {
                 let role = match access {
                     Access::Public => None,
                     Access::Role(role) | Access::LocalOr(role) => Some(role),
@@ -104,11 +105,11 @@ impl Gate {
                     };
                     return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", text));
                 }
-                (Who::Token { token: *token }, role)
+                (Who::Token { token: *token }, role, name.clone())
             }
         };
         self.check_forgery(identity, headers, peer)?;
-        Ok(Caller { who, role, address: peer.address })
+        Ok(Caller { who, role, name, address: peer.address })
     }
 
     /// Whether the request is meant by whoever it seems to come from. A token in a header is: no browser

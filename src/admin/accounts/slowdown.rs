@@ -7,11 +7,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::secret::SecretHash;
 use crate::clock::Monotonic;
+use crate::http::network;
 
 const FREE: u32 = 3;
 const FIRST: Duration = Duration::from_secs(1);
@@ -71,14 +72,6 @@ impl Slowdown {
             self.names.entries.remove(&name);
             self.known.charge((name, network), now);
         }
-    }
-}
-
-/// Whoever has one IPv6 address usually has the 2^64 beside it.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
     }
 }
 

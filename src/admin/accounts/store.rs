@@ -35,6 +35,11 @@ const SCHEMA: Schema = Schema {
     steps: &[],
 };
 
+/// For copies of it.
+pub(crate) fn accounts_schema() -> &'static Schema {
+    &SCHEMA
+}
+
 const SELECT_USER: &str = "select id, name, role, disabled, created_at, last_seen_at from user";
 
 /// The accounts' database and a writing connection.

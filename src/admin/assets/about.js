@@ -42,4 +42,4 @@ function shown(device) {
   ];
 }
 
-const facts = camera => typeof camera === 'object' ? [camera.source, camera.width && `${camera.width}×${camera.height}`, camera.format, camera.rate_hz && `${format.number(camera.rate_hz, 0)} Hz`].filter(Boolean).join(', ') : String(camera);
+const facts = camera => typeof camera === 'object' ? [camera.label, camera.size && `${camera.size.width}×${camera.size.height}`, camera.format, camera.rate_hz && `${format.number(camera.rate_hz, 0)} Hz`].filter(Boolean).join(', ') : String(camera);

@@ -97,22 +97,26 @@ export const socketAddress = path => `${location.protocol === 'https:' ? 'wss' :
 // hidden. `opened(socket)` runs at each opening, `told(message)` at each message; `state(word,
 // failure)` hears "connecting", "open", "waiting" and "hidden".
 export function socket(path, { signal, opened, told, state = () => {} }) {
-  let live = null, wait = 500, timer = 0;
+  let live = null, wait = 500, timer = 0, was = false;
   const close = () => { clearTimeout(timer); const old = live; live = null; old?.close(); };
   const open = () => {
     if (signal.aborted || document.hidden || live) return;
     clearTimeout(timer);
     state('connecting');
+    was = false;
     const mine = live = new WebSocket(socketAddress(path));
     mine.binaryType = 'arraybuffer';
-    mine.addEventListener('open', () => { if (mine === live) { state('open'); opened?.(mine); } });
+    mine.addEventListener('open', () => { if (mine === live) { was = true; state('open'); opened?.(mine); } });
     mine.addEventListener('message', event => { if (mine === live) { wait = 500; told(event.data, mine); } });
     mine.addEventListener('close', () => {
       if (mine !== live) return;
       live = null;
-      state('waiting', unreachable());
-      // A refused upgrade looks like a cut line from here; the session says which it was.
-      readSession().then(now => { if (now.state !== 'signed_in') ended(); }).catch(() => {});
+      // A refused connection looks like a cut line from here; the session says which it was.
+      const refused = !was;
+      readSession().then(now => {
+        if (now.state !== 'signed_in') ended();
+        else if (refused && !live && !signal.aborted) state('waiting', new Failure({ code: 'refused', message: 'The device takes no further connection right now; as many as it can serve may be watching. Trying again.' }));
+      }, failure => { if (!live && !signal.aborted) state('waiting', failure); });
       timer = setTimeout(open, wait);
       wait = Math.min(wait * 2, 8000);
     });

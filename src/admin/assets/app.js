@@ -19,7 +19,7 @@ const routes = [
 ];
 
 const root = document.documentElement, main = document.getElementById('main');
-let leave = new AbortController(), turn = 0, blocker = null;
+let leave = new AbortController(), turn = 0, blocker = null, here = location.pathname;
 
 function remember(key, value) {
   try { if (value) localStorage.setItem(key, value); else localStorage.removeItem(key); } catch { /* private windows may forbid it; nothing depends on it */ }
@@ -54,6 +54,12 @@ async function open({ first = false } = {}) {
   leave = new AbortController();
   blocker = null;
   const { signal } = leave;
+  here = location.pathname + location.search;
+  const found = routes.map(([pattern, name, role]) => ({ match: pattern.exec(location.pathname), name, role })).find(route => route.match);
+  // Asked for while the session is: most of the time it is the page that will be shown. Its failure
+  // is told below, where it is waited for.
+  const module = found && import(`./${found.name}.js`);
+  module?.catch(() => {});
   try {
     if (!current()) await readSession();
   } catch (error) {
@@ -62,7 +68,6 @@ async function open({ first = false } = {}) {
   }
   if (mine !== turn) return;
   const session = current();
-  const found = routes.map(([pattern, name, role]) => ({ match: pattern.exec(location.pathname), name, role })).find(route => route.match);
   const wanted = redirect(session, found);
   if (wanted) return go(wanted, { replace: true });
   paintFrame(found?.role === null);
@@ -73,15 +78,16 @@ async function open({ first = false } = {}) {
     shown = frame('Not for your role', { lede: `This page is for the role “${found.role}” and above; yours is “${session.user.role}”. An administrator can change it.` });
   } else {
     try {
-      const module = await import(`./${found.name}.js`);
+      // After an update of the device the files of the old page are gone: load the new one.
+      const { show, title } = await module.catch(error => { if (!first) location.reload(); throw error; });
       if (mine !== turn) return;
       const context = {
         signal, session, params: found.match.slice(1), query: new URLSearchParams(location.search), go, title: setTitle,
         // Asked before leaving, while something would be lost.
         block: question => { blocker = question; },
       };
-      shown = module.show(context);
-      setTitle(module.title);
+      shown = show(context);
+      setTitle(title);
     } catch (error) {
       if (mine !== turn || isAbort(error)) return;
       console.error(error);
@@ -128,7 +134,10 @@ document.addEventListener('click', event => {
   if (a.pathname + a.search !== location.pathname + location.search) go(a.pathname + a.search);
   else openNav(false);
 });
-addEventListener('popstate', () => open());
+addEventListener('popstate', () => {
+  // The browser has gone back already; whoever stays gets the address again.
+  if (blocker && !window.confirm(blocker)) history.pushState(null, '', here); else open();
+});
 addEventListener('beforeunload', event => { if (blocker) event.preventDefault(); });
 
 // The navigation of small screens.
@@ -136,7 +145,7 @@ const nav = document.getElementById('nav'), more = document.getElementById('more
 function openNav(on, focus) {
   nav.classList.toggle('open', on);
   more.setAttribute('aria-expanded', on);
-  if (focus) (on ? nav.querySelector('a') : more).focus();
+  if (focus) (on ? [...nav.querySelectorAll('a')].find(a => a.offsetParent) : more).focus();
 }
 more.addEventListener('click', () => openNav(!nav.classList.contains('open'), true));
 document.addEventListener('keydown', event => { if (event.key === 'Escape' && nav.classList.contains('open')) openNav(false, true); });

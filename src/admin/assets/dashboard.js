@@ -96,7 +96,7 @@ const small = (value, word) => h('div.figure', null, h('b', { style: { 'font-siz
 function liveTile(signal) {
   const canvas = h('canvas', { role: 'img', 'aria-label': 'Camera of the device, live' });
   const over = h('div.over', null, icon('camera', 'big'), h('p', null, 'Connecting to the camera…'));
-  const stage = h('a.stage', { href: '/live', 'data-link': '', 'aria-label': 'Live view of the camera', style: { 'aspect-ratio': '16 / 9', 'text-decoration': 'none' } }, canvas, over);
+  const stage = h('div.stage', { style: { 'aspect-ratio': '16 / 9' } }, canvas, over, h('a', { href: '/live', 'data-link': '', 'aria-label': 'Open the live view' }));
   deviceStream('/api/live', {
     signal, least: 250,
     frame: (told, bitmap) => { over.hidden = true; draw(canvas, bitmap, told.width, told.height, told.faces, { cover: true }); },

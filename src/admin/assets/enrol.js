@@ -40,7 +40,7 @@ export function show({ signal, query, block }) {
   };
 
   // Who it is: a new person, or more pictures of one who is there.
-  const name = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 200 });
+  const name = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 120 });
   const notes = h('textarea', { maxlength: 2000, rows: 2 });
   const groups = h('div.chips');
   const picker = subjectPicker('Person', { signal, changed: subject => { existing = subject; } });
@@ -90,7 +90,7 @@ export function show({ signal, query, block }) {
   ], query.get('with'));
   signal.addEventListener('abort', t.end);
   changed();
-  return page('Enrol', { lede: 'A few good pictures, a name, and the device knows who it is. At once, without a restart.' },
+  return page('Enrol', { lede: 'A few good pictures and a name; recognised at once, without a restart.' },
     said, h('div.wide-left', null, h('div.stack', null, t.list, t.panel), h('section.card', { 'aria-label': 'Who is it' }, submit)));
 }
 
@@ -109,7 +109,8 @@ export async function enrol(body, path = '/api/subjects/enrol') {
     if (!answer) return null;
     const again = { ...body, accept_similar: true };
     if (answer.subject) {
-      for (const key of ['name', 'notes', 'groups']) delete again[key];
+      // Unknown faces are told by their groups; there it stays.
+      for (const key of path === '/api/sightings/name' ? ['name'] : ['name', 'notes', 'groups']) delete again[key];
       again.subject = answer.subject;
     }
     return post(path, again);

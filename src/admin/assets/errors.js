@@ -75,7 +75,7 @@ export function cameraWords(error) {
 // Anything thrown, in words.
 export function words(error) {
   if (error instanceof Failure) {
-    return error.retryAfter && error.status === 429 && !/second|minute/i.test(error.message)
+    return error.retryAfter && error.status === 429 && !/\d ?s\b|second|minute/i.test(error.message)
       ? `${error.message} Try again in ${error.retryAfter} s.` : error.message;
   }
   if (error?.name === 'NotAllowedError' || error?.name === 'NotFoundError') return cameraWords(error);

@@ -27,7 +27,7 @@ function list(signal, query) {
   const from = h('input', { type: 'date' }), to = h('input', { type: 'date' });
   const picker = subjectPicker('Person', { signal, none: 'Anybody', changed: subject => { filter.subject = subject?.id ?? null; fill(); } });
   const holder = h('div'), exports = h('div.row');
-  const chips = h('div.chips', { role: 'group', 'aria-label': 'Which events' });
+  const chips = h('div.chips.slide', { role: 'group', 'aria-label': 'Which events' });
   let turn = null, newest = null, lastDay = null, first = null;
 
   const paint = () => {

@@ -10,7 +10,7 @@ export const title = 'People';
 
 export function show({ signal, query }) {
   const input = h('input', { type: 'search', placeholder: 'Search by name', 'aria-label': 'Search by name', value: query.get('search') ?? '', spellcheck: 'false' });
-  const chips = h('div.chips', { role: 'group', 'aria-label': 'Groups', style: { 'min-height': '34px' } });
+  const chips = h('div.chips.slide', { role: 'group', 'aria-label': 'Groups', style: { 'min-height': '34px' } });
   const total = h('span.muted.small.num', { role: 'status' }), holder = h('div');
   let group = query.get('group'), turn = null;
 
@@ -24,7 +24,8 @@ export function show({ signal, query }) {
     put(holder, tiles);
     endless(tiles, async cursor => {
       const told = await get(`/api/subjects${asked({ after: cursor, limit: 48, search, group })}`, { signal: mine.signal });
-      total.textContent = told.total == null ? '' : format.count(told.total, 'person', 'people');
+      // Counted with the first part only.
+      if (cursor === undefined) total.textContent = format.count(told.total, 'person', 'people');
       return { items: told.subjects, next: told.next };
     }, tile, { signal: mine.signal, none: () => h('div.card', null, search || group
       ? empty('search', 'Nobody found', 'Another spelling, or another group?')

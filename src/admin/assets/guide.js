@@ -9,7 +9,6 @@ import { draw } from './overlay.js';
 import { deviceStream } from './stream.js';
 import { button, notice } from './ui.js';
 
-const arrows = { left: 'left', right: 'right', done: 'check' };
 const OVAL = 'M37.5 3a34 47 0 0 1 0 94 34 47 0 0 1 0-94';
 
 // `changed(kept, done)` hears of the samples, [{picture, face, pose, score}].
@@ -36,7 +35,9 @@ export function guided(source, { signal, changed }) {
     if (words !== before) {
       before = words;
       hint.hidden = false;
-      put(hint, arrows[step.want] && !face?.problem ? [icon(arrows[step.want]), ' '] : null, words);
+      // As in a mirror, which the device camera's picture is not.
+      const side = source === 'browser' && /\b(left|right)\b/.exec(words)?.[1];
+      put(hint, side && [icon(side), ' '], words);
     }
     count.textContent = `${step.taken} of ${step.needed} pictures taken`;
     const key = answer.kept.map(sample => `${sample.picture}/${sample.face}`).join();

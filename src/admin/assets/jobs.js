@@ -28,7 +28,7 @@ export function show({ signal }) {
 
 function backup(done) {
   return dialog('Back up the device', close => {
-    const secret = password('Passphrase', { autocomplete: 'new-password', minlength: 10 }, 'The backup is encrypted with it. Without the passphrase nobody can read it, not even you.');
+    const secret = password('Passphrase', { autocomplete: 'new-password', minlength: 12 }, 'The backup is encrypted with it. Without the passphrase nobody can read it, not even you.');
     const again = password('The same again', { autocomplete: 'new-password' });
     return form(async () => {
       if (secret.input.value !== again.input.value) throw new Error('The two are not the same');

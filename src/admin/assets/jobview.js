@@ -7,6 +7,8 @@ import * as format from './format.js';
 import { button, dialog, empty, endless, pill } from './ui.js';
 
 export const kinds = { import: 'Import', reembed: 'New templates for everybody', backup: 'Backup' };
+// Who may start a kind may also hold and end it.
+const least = { import: 'operator', reembed: 'admin', backup: 'owner' };
 const going = job => ['waiting', 'running', 'paused'].includes(job.state);
 
 export function jobCard(first, { signal, ended = () => {} }) {
@@ -19,11 +21,10 @@ export function jobCard(first, { signal, ended = () => {} }) {
     const speed = job.state === 'running' && job.done > 3 && job.total ? (Date.now() - job.started_at) / job.done * (job.total - job.done) : null;
     put(el, h('div.head', null, h('h2', null, kinds[job.kind] ?? job.kind), pill(job.state)),
       going(job) ? h('div.stack.tight', null, bar, h('p.muted.small.num', null, [job.total ? `${format.number(job.done)} of ${format.number(job.total)}` : 'Starting', speed > 2000 && `about ${format.duration(speed)} left`, job.message && sentence(job.message)].filter(Boolean).join(' · ')))
-        : h('p.small', null, [job.total > 1 ? `${format.number(job.done)} of ${format.number(job.total)} done.` : null, job.message && sentence(job.message)].filter(Boolean).join(' ') || result(job)),
+        : h('div.stack.tight.small', null, result(job), job.message && h('p', null, sentence(job.message))),
       h('p.muted.small', null, `Started ${format.ago(job.started_at)}${job.by ? ` by ${job.by}` : ''}${job.ended_at ? `, took ${format.duration(job.ended_at - job.started_at)}` : ''}.`),
       h('div.row', null,
-        job.state === 'running' && act('pause', 'pause', 'Pause'), job.state === 'paused' && act('resume', 'play', 'Go on', 'primary'),
-        going(job) && act('cancel', 'close', 'Cancel', 'danger'),
+        may(least[job.kind]) && [job.state === 'running' && act('pause', 'pause', 'Pause'), job.state === 'paused' && act('resume', 'play', 'Go on', 'primary'), going(job) && act('cancel', 'close', 'Cancel', 'danger')],
         job.kind === 'import' && button('Report', { icon: 'jobs', small: true, onclick: () => report(job) }),
         job.download && job.state === 'done' && may('owner') && h('a.button.small.primary', { href: job.download, download: '' }, icon('down'), 'Download')));
   };
@@ -49,11 +50,18 @@ export function jobCard(first, { signal, ended = () => {} }) {
   return el;
 }
 
+// What came of a job that has ended; each kind tells something else.
 function result(job) {
-  const told = job.result;
-  if (told == null) return job.state === 'done' ? 'Done.' : '';
-  if (typeof told !== 'object') return sentence(told);
-  return Object.entries(told).map(([key, value]) => key === 'bytes' ? format.bytes(value) : `${key.replaceAll('_', ' ')}: ${typeof value === 'number' ? format.number(value) : value}`).join(', ');
+  const { result: told, done, total } = job, people = (list, line) => list?.length > 0 && h('details', null, h('summary', null, `${format.count(list.length, 'person', 'people')} to look at`), h('ul', null, list.slice(0, 100).map(each => h('li', null, h('a', { href: `/faces/${each.subject}`, 'data-link': '' }, each.name), line(each)))));
+  if (!told) return total > 1 && h('p', null, `${format.number(done)} of ${format.number(total)} done.`);
+  switch (job.kind) {
+    case 'import': return [h('p', null, [`${format.count(told.subjects_created, 'person', 'people')} new`, told.subjects_extended && `${format.number(told.subjects_extended)} with more samples`, format.count(told.templates, 'template', 'templates'), told.duplicates && format.count(told.duplicates, 'duplicate', 'duplicates'), told.refused && `${format.number(told.refused)} refused`].filter(Boolean).join(', ') + '.'),
+      people(told.looks_like, each => ` looks like ${each.other_name} (${format.score(each.score)})`)];
+    case 'reembed': return [h('p', null, `${format.count(told.templates, 'template', 'templates')} made${told.failed?.length ? `, ${format.number(told.failed.length)} failed` : ''}.`),
+      people(told.without_picture, each => ` has ${format.count(each.samples, 'sample', 'samples')} without a picture; enrol anew`)];
+    case 'backup': return h('p', null, `${format.bytes(told.bytes)}. ${job.download ? 'To be fetched within a quarter of an hour.' : 'Fetched, or its time is over.'}`);
+    default: return null;
+  }
 }
 
 // What became of each file.

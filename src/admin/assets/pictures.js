@@ -157,7 +157,7 @@ export class PictureCard {
     if (!face) said.push(h('p.small.warn.toned', null, `${faces} faces. Choose the right one.`));
     else if (face.problem) said.push(h('p.small.bad.toned', null, sentence(face.problem.message)));
     else said.push(h('p.small.good.toned', null, `${faces > 1 ? `Face ${face.index + 1} of ${faces}` : 'Face found'}, quality ${format.score(face.quality?.score)}`));
-    if (face?.looks_like) said.push(h('p.small.warn.toned', null, `Looks like ${face.looks_like.name} (${format.score(face.looks_like.score)})`));
+    if (face?.looks_like && this.strict) said.push(h('p.small.warn.toned', null, `Looks like ${face.looks_like.name} (${format.score(face.looks_like.score)})`));
     put(this.say, said);
     this.changed(this);
   }

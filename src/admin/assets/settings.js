@@ -87,23 +87,23 @@ export function show({ signal, query, block }) {
 
   const row = setting => {
     const { input, el } = control(setting, changes.has(setting.path) ? changes.get(setting.path) : setting.value, value => change(setting, value));
-    const facts = [setting.allowed && setting.kind !== 'switch' && sentence(setting.allowed),
-      setting.default != null && setting.default !== '' && JSON.stringify(setting.default) !== JSON.stringify(setting.value) && `Default: ${setting.default}.`,
-      { restart: 'Takes effect at the next start.', file: 'Only the configuration file can change it.' }[setting.effect]].filter(Boolean);
-    const holder = field(plain(setting.key) + (setting.unit && !/^["“]/.test(setting.unit) ? ` (${setting.unit})` : ''), el ?? input, { hint: facts.join(' ') || null });
+    const facts = [setting.allowed && setting.kind !== 'switch' && sentence(setting.allowed.replace(/^"" or /, 'empty, or ')),
+      setting.default != null && setting.default !== '' && !Array.isArray(setting.default) && JSON.stringify(setting.default) !== JSON.stringify(setting.value) && `Default: ${setting.default}.`,
+      { restart: 'Takes effect at the next start.', file: 'Only a file of the device can change it.' }[setting.effect]].filter(Boolean);
+    const holder = field(plain(setting.key) + (setting.unit && !setting.key.includes(setting.unit) || ['px', 'ms', 's', 'hz'].includes(setting.unit?.toLowerCase()) ? ` (${setting.unit})` : ''), el ?? input, { hint: facts.join(' ') || null });
     if (el) { holder.querySelector('label').htmlFor = input.id; }
     fields.set(setting.path, holder);
     const label = holder.querySelector('label');
     label.className = 'label';
-    const reset = !setting.locked && setting.origin === 'page' && button('Back to the default', { kind: 'quiet', small: true, 'aria-label': `${plain(setting.key)}: back to what the file or the default says`, onclick: () => { changes.set(setting.path, null); return save(); } });
+    const reset = !setting.locked && byPage(setting) && button('Back to the default', { kind: 'quiet', small: true, 'aria-label': `${plain(setting.key)}: back to what the file or the default says`, onclick: () => { changes.set(setting.path, null); return save(); } });
     const words = meaning[setting.path], force = words && device.thresholds?.[words[2]];
     return h('div.setting', { id: `set-${setting.path}` },
       h('div.stack.tight', null, label, h('p.small.muted', null, documented(setting.doc)),
         words && h('ul.small.muted', null, h('li', null, words[0]), h('li', null, words[1]), force != null && h('li', null, h('b', null, `In force now: ${format.score(force)}`))),
         setting.note && h('p.small.warn.toned', null, sentence(setting.note)),
-        setting.locked && h('p.small.row', { style: { gap: '6px' } }, icon('lock'), `Set by ${origin(setting.origin)}; cannot be changed here.`),
-        !setting.locked && setting.origin && !['default', 'page'].includes(setting.origin) && h('p.small.muted', null, `Now from ${origin(setting.origin)}.`)),
-      h('div.stack.tight', null, holder, reset));
+        setting.locked && h('p.small.row', { style: { gap: '6px' } }, icon('lock'), setting.origin === 'default' ? 'Cannot be changed here.' : `Set by ${setting.origin}; cannot be changed here.`),
+        !setting.locked && !byPage(setting) && setting.origin !== 'default' && h('p.small.muted', null, `Now from ${setting.origin}.`)),
+      h('div.stack.tight', null, holder, reset && h('div', null, reset)));
   };
 
   const dirty = () => {
@@ -117,16 +117,19 @@ export function show({ signal, query, block }) {
     try {
       const sent = Object.fromEntries(changes);
       told = await patch('/api/settings', { changes: sent });
+      device = await get('/api/device', { signal });
       changes.clear();
       toast('Saved');
       paint();
     } catch (error) {
       const problems = error.details?.problems ?? [];
       if (!problems.length) throw error;
-      const [first] = problems;
-      if (!fields.has(first.key)) { section = first.key.split('.')[0]; search.value = ''; paint(); }
-      for (const { key, message } of problems) fields.get(key)?.say(sentence(message));
-      document.getElementById(`set-${first.key}`)?.querySelector('input, select, textarea')?.focus();
+      const first = problems.find(({ key }) => key);
+      if (first && !fields.has(first.key)) { section = first.key.split('.')[0]; search.value = ''; paint(); }
+      for (const { key, message } of problems) {
+        if (fields.has(key)) fields.get(key).say(sentence(message)); else toast(sentence(message), 'bad');
+      }
+      if (first) document.getElementById(`set-${first.key}`)?.querySelector('input, select, textarea')?.focus();
       toast(`Not saved: ${format.count(problems.length, 'value', 'values')} cannot be taken`, 'bad');
     }
   };
@@ -143,8 +146,19 @@ export function show({ signal, query, block }) {
     put(top, notice('bad', 'The device has not come back within a minute and a half. Look at its log.'));
   };
 
+  // The cameras that are plugged in, to be chosen from.
+  const cameras = () => {
+    const list = h('div.list', null, h('div', null, h('div.bone.grow'))), mine = leave.signal;
+    const source = told.sections.find(({ name }) => name === 'camera').settings.find(({ key }) => key === 'source');
+    get('/api/cameras', { signal: mine }).then(({ cameras }) => put(list, cameras.length ? cameras.map(camera => h('div.wrap', null,
+      h('span.grow', { style: { 'min-width': '180px' } }, h('b', null, camera.card ?? camera.path), h('span.line.muted.small', null, [camera.path, ...(camera.formats ?? []).map(format => `${format.fourcc}${format.sizes?.length ? ` up to ${largest(format.sizes)}` : ''}`)].join(', ')), camera.problem && h('span.line.small.warn.toned', null, sentence(camera.problem))),
+      source && !source.locked && button('Use it', { small: true, 'aria-label': `Use ${camera.card ?? camera.path}`, onclick: () => { change(source, camera.path); paint(); } }))) : h('div.muted', null, 'No camera is plugged in.')), error => { if (!isAbort(error)) put(list, h('div', null, failed(error))); });
+    return h('section.card.flush', { 'aria-label': 'Cameras of this device' }, h('div.card-head', null, h('h2', null, 'Cameras of this device')), list);
+  };
+
   // What belongs to a section besides its values.
   const beside = name => {
+    if (name === 'camera') return cameras();
     if (name !== 'mqtt') return null;
     const said = h('div', { 'aria-live': 'polite' });
     return h('section.card', null, h('h2', null, 'Test the connection'), h('p.muted.small', null, 'Connects to the broker with the values above, saved or not, and says what happened.'),
@@ -163,7 +177,10 @@ export function show({ signal, query, block }) {
     top, h('div.search', null, icon('search'), search), chips, body, bar);
 }
 
-const origin = text => ({ file: 'the configuration file', environment: 'the environment', flag: 'the command line', default: 'the default', page: 'this page' })[text] ?? text;
+const largest = sizes => { const most = sizes.reduce((a, b) => b.width * b.height > a.width * a.height ? b : a); return `${most.width}×${most.height}`; };
+
+// Whether the value was set here, and may be given back.
+const byPage = setting => setting.origin === 'admin page';
 
 // `code` in a description is shown as such.
 const documented = text => text.split(/`([^`]+)`/).map((part, i) => i % 2 ? h('code', null, part) : part);
@@ -182,9 +199,8 @@ function control(setting, value, changed) {
     }
     case 'integer': case 'number': {
       const whole = setting.kind === 'integer';
-      const input = h('input', { type: 'number', inputmode: whole ? 'numeric' : 'decimal', step: whole ? 1 : 'any', min: setting.minimum ?? null, max: setting.maximum ?? null, value: value ?? '', placeholder: value === '' || value == null ? 'measured value' : null, ...base,
-        oninput: () => changed(input.value === '' ? '' : Number(input.value)) });
-      if (!/^""/.test(setting.allowed ?? '')) input.placeholder = '';
+      const input = h('input', { type: 'number', inputmode: whole ? 'numeric' : 'decimal', step: whole ? 1 : 'any', min: setting.minimum ?? null, max: setting.maximum ?? null, value: value ?? '', placeholder: setting.optional ? 'not set' : '', ...base,
+        oninput: () => changed(input.value !== '' ? Number(input.value) : setting.value === null ? null : '') });
       return { input };
     }
     case 'secret': {
@@ -198,7 +214,7 @@ function control(setting, value, changed) {
       return { input };
     }
     default: {
-      const input = h('input', { type: 'text', spellcheck: 'false', autocapitalize: 'off', autocomplete: 'off', value: value ?? '', ...base, oninput: () => changed(input.value) });
+      const input = h('input', { type: 'text', spellcheck: 'false', autocapitalize: 'off', autocomplete: 'off', value: value ?? '', placeholder: setting.optional ? 'not set' : '', ...base, oninput: () => changed(input.value === '' && setting.value === null ? null : input.value) });
       return { input };
     }
   }

@@ -11,7 +11,7 @@ export const title = 'Person';
 
 export function show({ params: [id], signal, go, title: setTitle }) {
   const heading = h('h1', { tabindex: -1 }, 'Person'), top = h('div.row', { style: { 'min-height': '84px', 'flex-wrap': 'nowrap', gap: '18px' } }, face(null, null, { large: true }), heading);
-  const samples = h('section.card', { 'aria-label': 'Samples' }, bones(1, 320)), facts = h('section.card', { 'aria-label': 'About' }, bones(1, 420));
+  const samples = h('section.card', { 'aria-label': 'Samples' }, bones(1, 470)), facts = h('section.card', { 'aria-label': 'About' }, bones(1, 640));
   const closest = h('section.card', { 'aria-label': 'Closest others' }, h('h2', null, 'Closest others'), bones(1, 80));
   const seen = h('section.card.flush', { 'aria-label': 'Seen' }, h('div.head.card-head', null, h('h2', null, 'Seen')), h('div.card-head', null, bones(1, 120)));
   const root = h('div.page', null, h('div.head', null, h('p.small', null, h('a', { href: '/faces', 'data-link': '' }, 'People'))), top,
@@ -54,7 +54,7 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     const name = h('input', { value: subject.name, required: true, maxlength: 200, autocomplete: 'off', spellcheck: 'false' });
     const notes = h('textarea', { value: subject.notes ?? '', maxlength: 2000, rows: 3 });
     const until = h('input', { type: 'date', value: subject.expires_at ? format.dayKey(subject.expires_at) : '' });
-    const announced = check('Tell the name in events and MQTT', { checked: subject.announced });
+    const announced = check('A sensor of its own in Home Assistant', { checked: subject.announced });
     const mine = new Set(subject.groups.map(group => group.id));
     const chips = h('div.chips', null, groups.length ? groups.map(group => h('label.chip', null, h('input.sr', { type: 'checkbox', value: group.id, checked: mine.has(group.id) }), group.name)) : h('span.hint', null, 'None made yet.'));
     return [h('h2', null, 'About'), form(async () => {
@@ -86,7 +86,7 @@ function reader(subject) {
   return [h('h2', null, 'About'), h('dl.pairs', null, row('Notes', subject.notes || '–'), row('Groups', subject.groups.map(group => group.name).join(', ') || '–'), row('Recognised until', subject.expires_at ? format.shortDay(subject.expires_at) : 'for good'), row('Last change', format.moment(subject.updated_at)))];
 }
 
-const origins = { upload: 'Uploaded', camera: 'Device camera', browser: 'Browser camera', import: 'Imported', sighting: 'Sighting', folder: 'From a folder', file: 'From a file' };
+const origins = { file: 'Picture', camera: 'Device camera', sighting: 'Unknown face' };
 
 function sampleTile(subject, sample, judged, reload) {
   const what = origins[sample.origin] ?? sentence(sample.origin ?? '').replace(/\.$/, '');

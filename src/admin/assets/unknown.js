@@ -35,7 +35,7 @@ export function show({ signal }) {
   };
 
   const tile = group => {
-    const about = `group of ${format.count(group.count, 'sighting', 'sightings')}, last ${format.ago(group.last_seen_at)}`;
+    const about = `group of ${format.count(group.count, 'visit', 'visits')}, last ${format.ago(group.last_seen_at)}`;
     const pick = h('input', { type: 'checkbox', 'aria-label': `Choose the ${about}`, onchange: () => { if (pick.checked) chosen.add(group.id); else chosen.delete(group.id); picked(); } });
     const img = h('img.face', { src: group.picture, alt: `Unknown face, ${about}`, loading: 'lazy', decoding: 'async', width: 200, height: 200 });
     const act = (text, name, work) => {
@@ -44,7 +44,7 @@ export function show({ signal }) {
       return el;
     };
     return h('article.tile', { 'aria-label': `Unknown, ${about}` }, img, h('label.pick', null, pick),
-      h('div.text', { style: { gap: '6px' } }, h('b', null, format.count(group.count, 'sighting', 'sightings')), h('span.muted.small', null, `Last ${format.ago(group.last_seen_at)}`),
+      h('div.text', { style: { gap: '6px' } }, h('b', null, format.count(group.count, 'visit', 'visits')), h('span.muted.small', null, `Last ${format.ago(group.last_seen_at)}`),
         h('span.muted.small', null, `Goes ${format.ago(group.expires_at)}`),
         group.closest && h('div.row.small', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('span.cut', null, `Like ${group.closest.name} (${format.score(group.closest.score)})`),
           act(`It is not ${group.closest.name}`, 'close', async () => { await post(`/api/sightings/${group.id}/not`, { subject: group.closest.subject }); toast(`Not ${group.closest.name}: remembered`); })),
@@ -55,7 +55,7 @@ export function show({ signal }) {
 
   const naming = async groups => {
     const result = await dialog(groups.length > 1 ? `Name ${groups.length} groups` : 'Who is this?', close => {
-      const input = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 200 });
+      const input = h('input', { autocomplete: 'off', autocapitalize: 'words', spellcheck: 'false', maxlength: 120 });
       const picker = subjectPicker('Or somebody enrolled', { signal });
       return form(async () => {
         const name = input.value.trim();
@@ -66,7 +66,8 @@ export function show({ signal }) {
       }, { text: 'Enrol', icon: 'check' }, groups.length > 1 && h('p.muted', null, 'All chosen groups become samples of one person.'), field('Name', input), picker.el);
     });
     if (!result) return false;
-    put(said, result.subject ? outcome(result) : null);
+    const subject = await get(`/api/subjects/${result.subject}`, { signal });
+    put(said, outcome({ ...result, subject, refused: [] }), result.refused > 0 && h('p.muted.small', null, `${format.count(result.refused, 'picture was', 'pictures were')} not good enough and left out.`));
     await list();
     return false;
   };

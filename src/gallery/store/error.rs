@@ -14,6 +14,21 @@ pub enum GalleryError {
     /// The template is not in the gallery.
     #[error("there is no such template")]
     TemplateUnknown,
+    /// The sample is not in the gallery.
+    #[error("there is no such sample")]
+    SampleUnknown,
+    /// There is no such group.
+    #[error("there is no such group")]
+    GroupUnknown,
+    /// Another group has this name, upper and lower case alike.
+    #[error("another group has this name; choose another one")]
+    GroupTaken,
+    /// More groups than are ever kept.
+    #[error("there are {most} groups already; remove one first")]
+    TooManyGroups {
+        /// The limit.
+        most: usize,
+    },
     /// Another subject has this name, upper and lower case alike.
     #[error("another subject has this name; choose another one, or add samples to that subject")]
     NameTaken,

@@ -6,18 +6,27 @@ use zeroize::Zeroizing;
 use crate::clock::UnixMillis;
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::gallery::records::{
-    EnrolledSubject, NewSample, SampleOrigin, SampleQuality, SampleRecord, SubjectId, SubjectName, TemplateId,
+    EnrolledSubject, GroupId, GroupName, NewSample, SampleId, SampleOrigin, SampleQuality, SampleRecord,
+    SubjectId, SubjectName, TemplateId,
 };
-use crate::gallery::snapshot::{GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError};
+use crate::gallery::snapshot::{
+    Aside, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SubjectContent,
+};
 use crate::score::QualityScore;
 
-use super::GalleryError;
+use super::upkeep::know_space;
+use super::{GalleryError, MAX_GROUPS, MAX_NOTES_CHARS};
 
 /// What ends a write without being SQLite's fault.
 #[derive(Clone, Debug)]
 pub(super) enum Refusal {
     SubjectUnknown,
     TemplateUnknown,
+    SampleUnknown,
+    GroupUnknown,
+    GroupTaken,
+    TooManyGroups,
+    NotesTooLong,
     NameTaken,
     OtherDimensions { space: EmbeddingSpaceId, expected: usize, found: usize },
 }
@@ -27,6 +36,11 @@ impl From<Refusal> for GalleryError {
         match refusal {
             Refusal::SubjectUnknown => Self::SubjectUnknown,
             Refusal::TemplateUnknown => Self::TemplateUnknown,
+            Refusal::SampleUnknown => Self::SampleUnknown,
+            Refusal::GroupUnknown => Self::GroupUnknown,
+            Refusal::GroupTaken => Self::GroupTaken,
+            Refusal::TooManyGroups => Self::TooManyGroups { most: MAX_GROUPS },
+            Refusal::NotesTooLong => Self::NotesTooLong { most: MAX_NOTES_CHARS },
             Refusal::NameTaken => Self::NameTaken,
             Refusal::OtherDimensions { space, expected, found } => {
                 Self::OtherDimensions { space, expected, found }
@@ -82,7 +96,25 @@ pub(super) fn insert_subject(
             "insert into subject (id, name, name_key, created_at, updated_at) values (?1, ?2, ?3, ?4, ?4)",
         )?
         .execute(params![id, name.as_str(), key.as_str(), now.0])?;
-    Ok(SubjectId::from_bytes(id))
+    let id = SubjectId::from_bytes(id);
+    write_words(transaction, id, name)?;
+    Ok(id)
+}
+
+/// Replaces the words a subject is found by.
+pub(super) fn write_words(
+    transaction: &Transaction<'_>,
+    id: SubjectId,
+    name: &SubjectName,
+) -> rusqlite::Result<()> {
+    transaction.prepare_cached("delete from subject_word where subject = ?1")?.execute([id.as_bytes()])?;
+    for word in name.words() {
+        let word = Zeroizing::new(word);
+        transaction
+            .prepare_cached("insert into subject_word (word, subject) values (?1, ?2)")?
+            .execute(params![word.as_str(), id.as_bytes()])?;
+    }
+    Ok(())
 }
 
 pub(super) fn insert_sample(
@@ -91,21 +123,10 @@ pub(super) fn insert_sample(
     sample: &NewSample,
     now: UnixMillis,
 ) -> Result<TemplateId, WriteError> {
-    let NewSample { origin, quality, embedding } = sample;
+    let NewSample { origin, quality, embedding, picture } = sample;
     let space = embedding.space();
     let found = embedding.values().len();
-    transaction
-        .prepare_cached(
-            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
-        )?
-        .execute(params![space.as_str(), found as u64])?;
-    let expected: u64 = transaction
-        .prepare_cached("select dimensions from embedding_space where name = ?1")?
-        .query_row([space.as_str()], |row| row.get(0))?;
-    let expected = expected as usize;
-    if expected != found {
-        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
-    }
+    know_space(transaction, embedding)?;
     transaction
         .prepare_cached(
             "insert into sample (subject, origin, quality, eye_distance_px, sharpness,
@@ -124,6 +145,11 @@ pub(super) fn insert_sample(
             now.0
         ])?;
     let sample = transaction.last_insert_rowid();
+    if let Some(picture) = picture {
+        transaction
+            .prepare_cached("insert into picture (sample, jpeg) values (?1, ?2)")?
+            .execute(params![sample, picture.jpeg()])?;
+    }
     let bytes: Zeroizing<Vec<u8>> =
         Zeroizing::new(embedding.values().iter().flat_map(|v| v.to_le_bytes()).collect());
     transaction
@@ -153,7 +179,10 @@ pub(super) fn touch(transaction: &Transaction<'_>, id: SubjectId, now: UnixMilli
 
 pub(super) const SELECT_SUBJECT: &str =
     "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at, s.announced,
-    (select count(*) from template t where t.subject = s.id) from subject s";
+    (select count(*) from template t where t.subject = s.id),
+    (select count(*) from sample m where m.subject = s.id),
+    (select min(p.sample) from sample m join picture p on p.sample = m.id where m.subject = s.id)
+    from subject s";
 
 pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
     Ok(EnrolledSubject {
@@ -165,11 +194,34 @@ pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
         expires_at: row.get::<_, Option<i64>>(5)?.map(UnixMillis),
         announced: row.get(6)?,
         templates: row.get(7)?,
+        samples: row.get(8)?,
+        picture: row.get::<_, Option<i64>>(9)?.map(SampleId),
+        groups: Vec::new(),
     })
 }
 
 fn read_name(row: &Row<'_>, column: usize) -> rusqlite::Result<SubjectName> {
     SubjectName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// Adds the groups that each of `subjects` is in.
+pub(super) fn read_groups(db: &Connection, subjects: &mut [EnrolledSubject]) -> rusqlite::Result<()> {
+    let mut query = db.prepare_cached(
+        "select g.id, g.name from group_member m join subject_group g on g.id = m.subject_group
+         where m.subject = ?1 order by g.name_key",
+    )?;
+    for subject in subjects {
+        let groups = query
+            .query_map([subject.id.as_bytes()], |row| Ok((GroupId(row.get(0)?), read_group_name(row, 1)?)))?;
+        subject.groups = groups.collect::<Result<_, _>>()?;
+    }
+    Ok(())
+}
+
+pub(super) fn read_group_name(row: &Row<'_>, column: usize) -> rusqlite::Result<GroupName> {
+    GroupName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
 }
@@ -191,6 +243,8 @@ pub(super) fn read_sample(row: &Row<'_>) -> rusqlite::Result<SampleRecord> {
             roll_deg: row.get(8)?,
         },
         enrolled_at: UnixMillis(row.get(9)?),
+        id: SampleId(row.get(10)?),
+        picture: row.get(11)?,
     })
 }
 
@@ -217,14 +271,13 @@ pub(super) fn read_snapshot(
         "select id, subject, embedding_space, embedding from template not indexed order by id",
     )?;
     let mut rows = query.query([])?;
-    let (mut other_space, mut expired) = (0, 0);
     while let Some(row) = rows.next()? {
         let id = TemplateId(row.get(0)?);
         let subject = SubjectId::from_bytes(row.get(1)?);
         if row.get_ref(2)?.as_str() != Ok(space.as_str()) {
-            other_space += 1;
+            builder.leave_out(subject, Aside { other_space: 1, expired: 0 });
         } else if !builder.knows(subject) {
-            expired += 1;
+            builder.leave_out(subject, Aside { other_space: 0, expired: 1 });
         } else {
             let embedding = row.get_ref(3)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
             let embedding =
@@ -232,10 +285,75 @@ pub(super) fn read_snapshot(
             builder.template(id, subject, &embedding).map_err(damaged)?;
         }
     }
-    let next_expiry: Option<i64> = db
+    let mut query =
+        db.prepare_cached("select subject, embedding from counter_example where embedding_space = ?1")?;
+    let mut rows = query.query([space.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let subject = SubjectId::from_bytes(row.get(0)?);
+        if builder.knows(subject) {
+            builder.counter_example(subject, counter_example(row, 1, space)?);
+        }
+    }
+    Ok(builder.finish(next_expiry(db, now)?))
+}
+
+fn next_expiry(db: &Connection, now: UnixMillis) -> rusqlite::Result<Option<UnixMillis>> {
+    let next: Option<i64> = db
         .prepare_cached("select min(expires_at) from subject where expires_at > ?1")?
         .query_row([now.0], |row| row.get(0))?;
-    Ok(builder.finish(other_space, expired, next_expiry.map(UnixMillis)))
+    Ok(next.map(UnixMillis))
+}
+
+/// `before` with what the database now holds of one subject.
+pub(super) fn update_snapshot(
+    db: &Connection,
+    before: &GallerySnapshot,
+    id: SubjectId,
+    now: UnixMillis,
+) -> Result<GallerySnapshot, LoadError> {
+    let mut content = SubjectContent::default();
+    let mut query = db.prepare_cached(
+        "select name, announced from subject where id = ?1 and (expires_at is null or expires_at > ?2)",
+    )?;
+    let mut rows = query.query(params![id.as_bytes(), now.0])?;
+    if let Some(row) = rows.next()? {
+        content.subject = Some(GallerySubject { id, name: read_name(row, 0)?, announced: row.get(1)? });
+    }
+    let space = before.space();
+    let mut query = db.prepare_cached(
+        "select id, embedding_space, embedding from template where subject = ?1 order by id",
+    )?;
+    let mut rows = query.query([id.as_bytes()])?;
+    while let Some(row) = rows.next()? {
+        let template = TemplateId(row.get(0)?);
+        if row.get_ref(1)?.as_str() != Ok(space.as_str()) {
+            content.aside.other_space += 1;
+        } else if content.subject.is_none() {
+            content.aside.expired += 1;
+        } else {
+            let embedding = row.get_ref(2)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
+            let embedding = embedding
+                .ok_or_else(|| LoadError::Damaged(format!("template {template} is not an embedding")))?;
+            content.templates.push((template, embedding));
+        }
+    }
+    let mut query = db.prepare_cached(
+        "select embedding from counter_example where subject = ?1 and embedding_space = ?2",
+    )?;
+    let mut rows = query.query(params![id.as_bytes(), space.as_str()])?;
+    while let Some(row) = rows.next()? {
+        if content.subject.is_some() {
+            content.counter_examples.push(counter_example(row, 0, space)?);
+        }
+    }
+    before
+        .with_changed(id, content, next_expiry(db, now)?)
+        .map_err(|error| LoadError::Damaged(error.to_string()))
+}
+
+fn counter_example(row: &Row<'_>, column: usize, space: &EmbeddingSpaceId) -> Result<Embedding, LoadError> {
+    let embedding = row.get_ref(column)?.as_blob().ok().and_then(|bytes| decode(bytes, space));
+    embedding.ok_or_else(|| LoadError::Damaged("a counter example is not an embedding".to_owned()))
 }
 
 /// The embedding in a blob, or nothing if it is none.

@@ -1,0 +1,412 @@
+//! Long work: what is under way, its reports and files, and the uploads that begin imports.
+
+use std::io::Read;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::Frame;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
+
+use super::access::{Access, Caller, Role};
+use super::operation::{Asked, Given, Named, Operation};
+use super::problem::Problem;
+use super::site::Site;
+use crate::archive::Archive;
+use crate::backup::BackupSource;
+use crate::config::Config;
+use crate::event_store::StoreHandle;
+use crate::examiner::Examiner;
+use crate::import::{ImportParts, import};
+use crate::jobs::{Download, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
+use crate::reembed::{ReembedParts, reembed};
+use crate::spool::{Spool, SpoolError, SpoolReader, SpoolWriter};
+use crate::vault::StateFolder;
+
+/// Entries of a report in one answer.
+const LIMIT: usize = 50;
+const MOST: usize = 200;
+/// The largest upload that any setting allows.
+const LARGEST_UPLOAD: usize = 4_000 << 20;
+/// Of a large archive over a slow link; how slow is bounded besides.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(4 * 3_600);
+/// Chunks of an upload or download that wait for the disk or the network.
+const CHUNKS: usize = 4;
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// What jobs are started with.
+#[derive(Clone)]
+pub(crate) struct JobDesk {
+    /// All of them.
+    pub(crate) jobs: Jobs,
+    /// Where uploads lie while they are worked off.
+    pub(crate) state: StateFolder,
+    /// Examines pictures.
+    pub(crate) examiner: Examiner,
+    /// Enrols.
+    pub(crate) store: StoreHandle,
+    /// The settings in force.
+    pub(crate) config: watch::Receiver<Arc<Config>>,
+    /// What a backup is made of.
+    pub(crate) backup: Arc<BackupSource>,
+}
+
+/// The routes.
+pub(super) fn operations() -> Vec<Operation> {
+    let operator = Access::Role(Role::Operator);
+    vec![
+        Operation::get("/api/jobs", operator, "list_jobs", list)
+            .about("Long work, newest first: what waits, runs, and has ended lately.")
+            .gives::<JobList>(StatusCode::OK),
+        Operation::get("/api/jobs/{id}", operator, "get_job", get)
+            .about("One job.")
+            .gives::<JobView>(StatusCode::OK)
+            .refuses(&[404]),
+        Operation::post("/api/jobs/{id}/pause", Role::Operator, "pause_job", pause)
+            .about("Holds a job after its present step.")
+            .gives::<JobView>(StatusCode::OK)
+            .refuses(&[404, 409]),
+        Operation::post("/api/jobs/{id}/resume", Role::Operator, "resume_job", resume)
+            .about("Lets a held job go on.")
+            .gives::<JobView>(StatusCode::OK)
+            .refuses(&[404, 409]),
+        Operation::post("/api/jobs/{id}/cancel", Role::Operator, "cancel_job", cancel)
+            .about("Ends a job after its present step. What was done by then stays.")
+            .gives::<JobView>(StatusCode::OK)
+            .refuses(&[404, 409]),
+        Operation::get("/api/jobs/{id}/report", operator, "get_job_report", report)
+            .about("What became of each file.")
+            .query::<ReportQuery>()
+            .gives::<ReportView>(StatusCode::OK)
+            .refuses(&[404]),
+        Operation::get("/api/jobs/{id}/download", Access::Role(Role::Owner), "download_job_file", download)
+            .about("The file a job has made. It can be fetched wholly once, for a quarter of an hour.")
+            .gives_bytes("application/octet-stream")
+            .refuses(&[404])
+            .within(UPLOAD_WITHIN),
+        Operation::post("/api/jobs/reembed", Role::Admin, "reembed_gallery", start_reembedding)
+            .about(
+                "Makes templates of the present network from the pictures that are kept, for samples that \
+                 have none.",
+            )
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 503]),
+        Operation::post("/api/jobs/backup", Role::Owner, "make_backup", start_backup)
+            .about("Copies gallery and accounts into one file under a passphrase, to be fetched once.")
+            .takes::<BackupGiven>()
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 422, 503]),
+        Operation::post("/api/imports", Role::Operator, "import_archive", upload)
+            .about(
+                "Enrols a zip of NAME/picture.jpg as a job. Each subject is enrolled wholly or not at all; the \
+                 report says what became of each file.",
+            )
+            .query::<ImportQuery>()
+            .takes_bytes(&["application/zip"], LARGEST_UPLOAD)
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 413, 422, 503, 507])
+            .within(UPLOAD_WITHIN),
+    ]
+}
+
+/// Jobs.
+#[derive(Serialize, JsonSchema)]
+struct JobList {
+    /// Newest first.
+    jobs: Vec<JobView>,
+}
+
+async fn list(State(site): State<Arc<Site>>) -> Json<JobList> {
+    Json(JobList { jobs: site.work.jobs.list() })
+}
+
+async fn get(State(site): State<Arc<Site>>, Named(id): Named<u64>) -> Result<Json<JobView>, Problem> {
+    site.work.jobs.get(id).map(Json).ok_or_else(|| Problem::missing("job"))
+}
+
+async fn pause(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<u64>,
+) -> Result<Json<JobView>, Problem> {
+    may_change(&site, &caller, id)?;
+    Ok(Json(site.work.jobs.pause(id)?))
+}
+
+async fn resume(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<u64>,
+) -> Result<Json<JobView>, Problem> {
+    may_change(&site, &caller, id)?;
+    Ok(Json(site.work.jobs.resume(id)?))
+}
+
+async fn cancel(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<u64>,
+) -> Result<Json<JobView>, Problem> {
+    may_change(&site, &caller, id)?;
+    Ok(Json(site.work.jobs.cancel(id)?))
+}
+
+/// Who may start a kind of job may also hold and end it.
+fn least_role(kind: JobKind) -> Role {
+    match kind {
+        JobKind::Import => Role::Operator,
+        JobKind::Reembed => Role::Admin,
+        JobKind::Backup => Role::Owner,
+    }
+}
+
+fn may_change(site: &Site, caller: &Caller, id: u64) -> Result<(), Problem> {
+    let job = site.work.jobs.get(id).ok_or_else(|| Problem::missing("job"))?;
+    let least = least_role(job.kind);
+    if caller.role.is_some_and(|role| role >= least) {
+        return Ok(());
+    }
+    let text = format!("a job of this kind needs the role {}", least.name());
+    Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", text))
+}
+
+/// Which part of a report.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReportQuery {
+    /// The `next` of the part before.
+    after: Option<u32>,
+    /// Entries, 1 to 200; 50 if not said.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u32>,
+}
+
+/// A part of a report.
+#[derive(Serialize, JsonSchema)]
+struct ReportView {
+    /// In the order in which they came up.
+    entries: Vec<ReportEntry>,
+    /// Asks for what follows.
+    next: Option<String>,
+    /// Entries that are not kept, because there were too many or because newer jobs have ended.
+    dropped: u64,
+}
+
+async fn report(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<u64>,
+    Asked(query): Asked<ReportQuery>,
+) -> Result<Json<ReportView>, Problem> {
+    let limit = query.limit.map_or(LIMIT, |limit| limit as usize);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Problem::invalid(format!("limit: a number from 1 to {MOST}")));
+    }
+    let after = query.after.unwrap_or(0) as usize;
+    let page = site.work.jobs.report(id, after, limit).ok_or_else(|| Problem::missing("job"))?;
+    Ok(Json(ReportView { entries: page.entries, next: page.next, dropped: page.dropped }))
+}
+
+async fn start_reembedding(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let desk = site.work.clone();
+    let import = ImportParts::new(&desk.config.borrow(), desk.examiner, desk.store);
+    let parts = ReembedParts { examiner: import.examiner, store: import.store, width: import.width };
+    let job = desk.jobs.start(JobKind::Reembed, caller.name, move |control| reembed(&parts, control))?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
+/// How to protect a backup.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct BackupGiven {
+    /// All that protects the file: twelve characters at least.
+    passphrase: String,
+}
+
+async fn start_backup(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Given(given): Given<BackupGiven>,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let passphrase = Zeroizing::new(given.passphrase);
+    let (source, now) = (Arc::clone(&site.work.backup), site.clock.wall());
+    source
+        .check_passphrase(&passphrase)
+        .map_err(|error| Problem::unusable("passphrase", error.to_string()))?;
+    let job = site
+        .work
+        .jobs
+        .start(JobKind::Backup, caller.name, move |control| source.run(&passphrase, now, control))?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
+/// How to import.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ImportQuery {
+    /// Also enrol whoever looks like somebody else who is enrolled; true if not said. The report names
+    /// them either way.
+    accept_similar: Option<bool>,
+}
+
+async fn upload(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Asked(query): Asked<ImportQuery>,
+    request: Request,
+) -> Result<(StatusCode, Json<JobView>), Problem> {
+    let desk = site.work.clone();
+    let config = Arc::clone(&desk.config.borrow());
+    let limit = u64::from(config.enrolment.maximum_import_mb) << 20;
+    let announced = request.headers().get(CONTENT_LENGTH);
+    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let spool = spool(request.into_body(), desk.state.clone(), limit, announced).await?;
+    // What is no zip is told now and not by a job that fails.
+    let spool = tokio::task::spawn_blocking(move || {
+        Archive::open(SpoolReader::new(Arc::clone(&spool)))
+            .map(|_| spool)
+            .map_err(|error| Problem::unusable("not_an_archive", error.to_string()))
+    })
+    .await
+    .map_err(|error| Problem::failed("reading the archive", &error))??;
+    let parts = ImportParts::new(&config, desk.examiner, desk.store);
+    let accept_similar = query.accept_similar.unwrap_or(true);
+    let job = desk
+        .jobs
+        .start(JobKind::Import, caller.name, move |control| import(spool, &parts, accept_similar, control))?;
+    Ok((StatusCode::ACCEPTED, Json(job)))
+}
+
+/// Takes a body into a spool, as it comes.
+async fn spool(
+    mut body: Body,
+    state: StateFolder,
+    limit: u64,
+    announced: Option<u64>,
+) -> Result<Arc<Spool>, Problem> {
+    let (give, mut chunks) = mpsc::channel::<Bytes>(CHUNKS);
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut writer = SpoolWriter::create(&state, limit)?;
+        if let Some(bytes) = announced {
+            writer.expect(bytes)?;
+        }
+        while let Some(chunk) = chunks.blocking_recv() {
+            writer.write(&chunk)?;
+        }
+        writer.finish().map(Arc::new)
+    });
+    let mut broken = None;
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        match frame {
+            None => break,
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data()
+                    && give.send(data).await.is_err()
+                {
+                    // The writer has given up, and says why.
+                    break;
+                }
+            }
+            Some(Err(error)) => {
+                broken = Some(Problem::invalid(format!("the upload broke off: {error}")));
+                break;
+            }
+        }
+    }
+    drop(give);
+    let written = writer.await.map_err(|error| Problem::failed("keeping the upload", &error))?;
+    match broken {
+        Some(problem) => Err(problem),
+        None => Ok(written?),
+    }
+}
+
+async fn download(State(site): State<Arc<Site>>, Named(id): Named<u64>) -> Result<Response, Problem> {
+    let jobs = site.work.jobs.clone();
+    let Download { spool, name } = jobs.download(id).ok_or_else(|| Problem::missing("file"))?;
+    let length = spool.len();
+    let (give, chunks) = mpsc::channel(CHUNKS);
+    tokio::task::spawn_blocking(move || {
+        let mut reader = SpoolReader::new(spool);
+        loop {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            match reader.read(&mut chunk) {
+                Ok(0) => {
+                    jobs.fetched(id);
+                    return;
+                }
+                Ok(read) => {
+                    chunk.truncate(read);
+                    // Whoever asked has gone: the file stays for another attempt.
+                    if give.blocking_send(Ok(Bytes::from(chunk))).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let _ = give.blocking_send(Err(error));
+                    return;
+                }
+            }
+        }
+    });
+    let mut response = Body::new(Chunks(chunks)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+/// A body that comes through a channel.
+struct Chunks(mpsc::Receiver<std::io::Result<Bytes>>);
+
+impl HttpBody for Chunks {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        self.0.poll_recv(context).map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+}
+
+impl From<JobRefusal> for Problem {
+    fn from(refusal: JobRefusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            JobRefusal::TooMany => Self::conflict("too_many_jobs", text),
+            JobRefusal::Unknown => Self::missing("job"),
+            JobRefusal::Ended => Self::conflict("job_has_ended", text),
+            JobRefusal::NoThread => Self::busy(text),
+        }
+    }
+}
+
+impl From<SpoolError> for Problem {
+    fn from(error: SpoolError) -> Self {
+        let text = error.to_string();
+        match error {
+            SpoolError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
+            SpoolError::NoRoom { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "no_room", text),
+            SpoolError::Io(error) => Self::failed("keeping the upload", &error),
+            SpoolError::NoRandomness(error) => Self::failed("keeping the upload", &error),
+        }
+    }
+}

@@ -1,0 +1,745 @@
+//! Subjects, their samples and groups: the REST API. Everything is asked of the thread `store`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::access::{Access, Caller, Role, Scope, Who};
+use super::faces::{FaceRef, FaceRules, LikenessView, problem_of, subject_id};
+use super::operation::{Asked, Given, Named, Operation};
+use super::pictures::given;
+use super::problem::Problem;
+use super::site::Site;
+use crate::assessment::{AssessmentThresholds, StoredSample, Worth, assess};
+use crate::clock::UnixMillis;
+use crate::embedding::Embedding;
+use crate::enrol::{
+    EnrolmentCandidate, EnrolmentError, EnrolmentOrder, EnrolmentRefused, EnrolmentRules, OrderTarget,
+    RefusalReason, RefusedSample, UnusableSamples,
+};
+use crate::event_store::{Erasure, GalleryRefusal, SubjectDetails};
+use crate::gallery::{
+    EnrolledSubject, GallerySnapshot, GroupId, GroupName, NameError, RemovalReceipt, SampleId, SampleQuality,
+    SampleRecord, SubjectEdit, SubjectId, SubjectName, SubjectQuery, TemplateId,
+};
+use crate::score::ComparisonScore;
+
+const USUAL_LIMIT: usize = 50;
+const MOST: usize = 200;
+/// A search has at most this many bytes; longer than any name.
+const LONGEST_SEARCH: usize = 2000;
+/// Many samples at once, behind other requests.
+const ENROL_WITHIN: Duration = Duration::from_secs(30);
+
+/// The routes.
+pub(super) fn operations() -> Vec<Operation> {
+    let viewer = Access::Role(Role::Viewer);
+    vec![
+        Operation::get("/api/subjects", viewer, "list_subjects", list)
+            .about("Subjects in the order of their names.")
+            .scope(Scope::ReadSubjects)
+            .query::<ListQuery>()
+            .gives::<SubjectList>(StatusCode::OK)
+            .refuses(&[503]),
+        Operation::post("/api/subjects/enrol", Role::Operator, "enrol", enrol)
+            .about(
+                "Makes templates of faces that were given as pictures, for a new subject or a known one. Where \
+                 they look like somebody else who is enrolled, that has to be accepted.",
+            )
+            .scope(Scope::EditSubjects)
+            .takes::<EnrolBody>()
+            .gives::<EnrolledView>(StatusCode::CREATED)
+            .refuses(&[404, 409, 422, 503])
+            .within(ENROL_WITHIN),
+        Operation::get("/api/subjects/{id}", viewer, "show_subject", show)
+            .about("One subject with its samples.")
+            .scope(Scope::ReadSubjects)
+            .gives::<SubjectDetailsView>(StatusCode::OK)
+            .refuses(&[404, 503]),
+        Operation::patch("/api/subjects/{id}", Role::Operator, "edit_subject", edit)
+            .about("Changes a subject; what is not named stays as it is.")
+            .scope(Scope::EditSubjects)
+            .takes::<EditBody>()
+            .gives::<SubjectDetailsView>(StatusCode::OK)
+            .refuses(&[404, 409, 422, 503]),
+        Operation::delete("/api/subjects/{id}", Role::Operator, "erase_subject", erase)
+            .about("Erases a subject with everything kept about it, also from the events; says what that was.")
+            .scope(Scope::EditSubjects)
+            .gives::<ErasureView>(StatusCode::OK)
+            .refuses(&[404, 503]),
+        Operation::get("/api/subjects/{id}/quality", viewer, "assess_subject", quality)
+            .about("What each sample of a subject does for recognition, and which stand in the way.")
+            .scope(Scope::ReadSubjects)
+            .gives::<AssessmentView>(StatusCode::OK)
+            .refuses(&[404, 503]),
+        Operation::delete("/api/samples/{id}", Role::Operator, "remove_sample", remove_sample)
+            .about("Removes a sample with its templates and its picture.")
+            .scope(Scope::EditSubjects)
+            .gives::<RemovalView>(StatusCode::OK)
+            .refuses(&[404, 503]),
+        Operation::get("/api/samples/{id}/picture", viewer, "show_sample_picture", picture)
+            .about("The picture of a sample, where pictures are kept. Answers 304 to who has it already.")
+            .scope(Scope::ReadSubjects)
+            .gives_bytes("image/jpeg")
+            .refuses(&[304, 404, 503]),
+        Operation::get("/api/groups", viewer, "list_groups", list_groups)
+            .about("Groups in the order of their names.")
+            .scope(Scope::ReadSubjects)
+            .gives::<GroupList>(StatusCode::OK)
+            .refuses(&[503]),
+        Operation::post("/api/groups", Role::Operator, "make_group", make_group)
+            .about("Makes a group.")
+            .scope(Scope::EditSubjects)
+            .takes::<GroupBody>()
+            .gives::<GroupView>(StatusCode::CREATED)
+            .refuses(&[409, 422, 503]),
+        Operation::patch("/api/groups/{id}", Role::Operator, "rename_group", rename_group)
+            .about("Gives a group another name.")
+            .scope(Scope::EditSubjects)
+            .takes::<GroupBody>()
+            .gives::<GroupView>(StatusCode::OK)
+            .refuses(&[404, 409, 422, 503]),
+        Operation::delete("/api/groups/{id}", Role::Operator, "remove_group", remove_group)
+            .about("Removes a group. Its members stay, without it.")
+            .scope(Scope::EditSubjects)
+            .refuses(&[404, 503]),
+    ]
+}
+
+/// Which subjects, and where to go on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    /// `next` of the part before.
+    after: Option<String>,
+    /// At most this many, 1 to 200.
+    #[schemars(range(min = 1, max = 200))]
+    limit: Option<u32>,
+    /// Beginnings of words of the name.
+    #[schemars(length(max = 500))]
+    search: Option<String>,
+    /// Members of this group.
+    group: Option<i64>,
+}
+
+/// A group that a subject is in.
+#[derive(Debug, Serialize, JsonSchema)]
+struct MembershipView {
+    id: i64,
+    name: String,
+}
+
+/// A subject.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SubjectView {
+    #[schemars(with = "String")]
+    id: SubjectId,
+    name: String,
+    notes: Option<String>,
+    groups: Vec<MembershipView>,
+    /// Milliseconds since 1970.
+    created_at: i64,
+    updated_at: i64,
+    /// When it stops being recognised; never, if null.
+    expires_at: Option<i64>,
+    /// It has stopped being recognised.
+    expired: bool,
+    /// It has a sensor of its own in home automation.
+    announced: bool,
+    samples: u64,
+    /// Address of a picture.
+    picture: Option<String>,
+}
+
+impl SubjectView {
+    fn new(subject: &EnrolledSubject, now: UnixMillis) -> Self {
+        Self {
+            id: subject.id,
+            name: subject.name.as_str().to_owned(),
+            notes: subject.notes.clone(),
+            groups: subject
+                .groups
+                .iter()
+                .map(|(id, name)| MembershipView { id: id.0, name: name.as_str().to_owned() })
+                .collect(),
+            created_at: subject.created_at.0,
+            updated_at: subject.updated_at.0,
+            expires_at: subject.expires_at.map(|at| at.0),
+            expired: subject.expires_at.is_some_and(|at| at <= now),
+            announced: subject.announced,
+            samples: subject.samples,
+            picture: subject.picture.map(picture_path),
+        }
+    }
+}
+
+fn picture_path(sample: SampleId) -> String {
+    format!("/api/samples/{}/picture", sample.0)
+}
+
+/// A part of the list.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SubjectList {
+    subjects: Vec<SubjectView>,
+    /// For `after`; null at the end.
+    next: Option<String>,
+    /// How many there are in all of this search or group.
+    total: u64,
+}
+
+/// A sample of a subject.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SampleView {
+    id: i64,
+    /// `file`: a picture that was given; `camera`: a frame of the device's camera.
+    origin: &'static str,
+    /// Quality score, 0 to 1.
+    quality: f32,
+    eye_distance_px: f32,
+    sharpness: f32,
+    yaw_deg: f32,
+    pitch_deg: f32,
+    roll_deg: f32,
+    enrolled_at: i64,
+    /// Address of its picture.
+    picture: Option<String>,
+}
+
+impl From<&SampleRecord> for SampleView {
+    fn from(record: &SampleRecord) -> Self {
+        let SampleQuality { score, eye_distance_px, sharpness, yaw_deg, pitch_deg, roll_deg } =
+            record.quality;
+        Self {
+            id: record.id.0,
+            origin: record.origin.as_str(),
+            quality: score.get(),
+            eye_distance_px,
+            sharpness,
+            yaw_deg,
+            pitch_deg,
+            roll_deg,
+            enrolled_at: record.enrolled_at.0,
+            picture: record.picture.then(|| picture_path(record.id)),
+        }
+    }
+}
+
+/// A subject with its samples.
+#[derive(Debug, Serialize, JsonSchema)]
+struct SubjectDetailsView {
+    #[serde(flatten)]
+    subject: SubjectView,
+    /// Oldest first.
+    samples_list: Vec<SampleView>,
+}
+
+impl SubjectDetailsView {
+    fn new(details: &SubjectDetails, now: UnixMillis) -> Self {
+        // A sample has a template for each model it was seen by.
+        let mut samples_list: Vec<SampleView> = details.samples.iter().map(SampleView::from).collect();
+        samples_list.sort_by_key(|sample| sample.id);
+        samples_list.dedup_by_key(|sample| sample.id);
+        Self { subject: SubjectView::new(&details.subject, now), samples_list }
+    }
+}
+
+async fn list(
+    State(site): State<Arc<Site>>,
+    Asked(asked): Asked<ListQuery>,
+) -> Result<Json<SubjectList>, Problem> {
+    let ListQuery { after, limit, search, group } = asked;
+    let limit = limit.map_or(USUAL_LIMIT, |limit| limit as usize);
+    if !(1..=MOST).contains(&limit) {
+        return Err(Problem::invalid(format!("`limit` is 1 to {MOST}")));
+    }
+    if search.as_ref().is_some_and(|text| text.len() > LONGEST_SEARCH) {
+        return Err(Problem::invalid("`search` is longer than any name"));
+    }
+    let query = SubjectQuery { after, search, group: group.map(GroupId), limit };
+    let page = site.store.list_subjects(query).await?;
+    let now = site.clock.wall();
+    Ok(Json(SubjectList {
+        subjects: page.subjects.iter().map(|subject| SubjectView::new(subject, now)).collect(),
+        next: page.next,
+        total: page.total.unwrap_or_default(),
+    }))
+}
+
+async fn show(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<String>,
+) -> Result<Json<SubjectDetailsView>, Problem> {
+    let details = site.store.subject(subject_id(&id)?).await?;
+    Ok(Json(SubjectDetailsView::new(&details, site.clock.wall())))
+}
+
+/// Tells `null` from what is not there at all.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(given: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(given).map(Some)
+}
+
+/// What to change about a subject.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EditBody {
+    #[schemars(length(max = 120))]
+    name: Option<String>,
+    /// Null removes the note.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = 2000))]
+    notes: Option<Option<String>>,
+    /// Ids of the groups it is in from now on.
+    #[schemars(length(max = 200))]
+    groups: Option<Vec<i64>>,
+    /// Milliseconds since 1970; null: never.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<i64>")]
+    expires_at: Option<Option<i64>>,
+    announced: Option<bool>,
+}
+
+async fn edit(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<String>,
+    Given(body): Given<EditBody>,
+) -> Result<Json<SubjectDetailsView>, Problem> {
+    let id = subject_id(&id)?;
+    let edit = SubjectEdit {
+        name: body.name.as_deref().map(subject_name).transpose()?,
+        notes: body.notes.map(Option::unwrap_or_default),
+        groups: body.groups.map(group_ids).transpose()?,
+        expires_at: body.expires_at.map(|at| at.map(UnixMillis)),
+        announced: body.announced,
+    };
+    let details = site.store.edit_subject(id, edit).await?;
+    Ok(Json(SubjectDetailsView::new(&details, site.clock.wall())))
+}
+
+fn subject_name(text: &str) -> Result<SubjectName, Problem> {
+    SubjectName::new(text).map_err(bad_name)
+}
+
+fn bad_name(error: NameError) -> Problem {
+    Problem::unusable("name", error.to_string())
+}
+
+fn group_ids(ids: Vec<i64>) -> Result<Vec<GroupId>, Problem> {
+    if ids.len() > MOST {
+        return Err(Problem::unusable("invalid", format!("a subject is in at most {MOST} groups")));
+    }
+    Ok(ids.into_iter().map(GroupId).collect())
+}
+
+/// What was erased.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ErasureView {
+    subjects: u64,
+    samples: u64,
+    templates: u64,
+    pictures: u64,
+    /// Events in which the subject was named, and is not any more.
+    events: u64,
+    /// Unknown faces that may have been theirs.
+    sightings: u64,
+    /// Whether nothing of it is left in the database's log either. If not, another program was reading;
+    /// it goes when that lets go.
+    log_emptied: bool,
+}
+
+async fn erase(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<String>,
+) -> Result<Json<ErasureView>, Problem> {
+    let Erasure { gallery, events, sightings } = site.store.erase_subject(subject_id(&id)?).await?;
+    let RemovalReceipt { subjects, samples, templates, pictures, log_emptied } = gallery;
+    Ok(Json(ErasureView { subjects, samples, templates, pictures, events, sightings, log_emptied }))
+}
+
+/// What was removed.
+#[derive(Debug, Serialize, JsonSchema)]
+struct RemovalView {
+    samples: u64,
+    templates: u64,
+    pictures: u64,
+    log_emptied: bool,
+}
+
+async fn remove_sample(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<i64>,
+) -> Result<Json<RemovalView>, Problem> {
+    let RemovalReceipt { samples, templates, pictures, log_emptied, .. } =
+        site.store.remove_sample(SampleId(id)).await?;
+    Ok(Json(RemovalView { samples, templates, pictures, log_emptied }))
+}
+
+/// Asked anew each time, since an erased picture must not be shown from a cache; what has not changed is
+/// not sent again.
+async fn picture(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<i64>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let jpeg = site.store.sample_picture(SampleId(id)).await?.ok_or_else(|| Problem::missing("picture"))?;
+    let hash = Sha256::digest(&jpeg);
+    let tag = format!("\"{}\"", crate::litert::hex(&hash[..12]));
+    let cached = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let fresh = cached.is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
+    let caching = [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())];
+    Ok(if fresh {
+        (StatusCode::NOT_MODIFIED, caching).into_response()
+    } else {
+        (caching, [(CONTENT_TYPE, "image/jpeg")], jpeg).into_response()
+    })
+}
+
+/// Whom to enrol, and by which faces.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EnrolBody {
+    /// Name of a subject, made where there is none. Either this or `subject`.
+    #[schemars(length(max = 120))]
+    name: Option<String>,
+    /// Id of a known subject.
+    subject: Option<String>,
+    /// Faces of given pictures.
+    #[schemars(length(min = 1, max = 256))]
+    samples: Vec<FaceRef>,
+    /// Enrol the usable ones and leave out the others.
+    #[serde(default)]
+    skip_unusable: bool,
+    /// Enrol also where it looks like another subject.
+    #[serde(default)]
+    accept_similar: bool,
+    #[schemars(length(max = 2000))]
+    notes: Option<String>,
+    /// Ids of groups.
+    #[schemars(length(max = 200))]
+    groups: Option<Vec<i64>>,
+}
+
+/// A face that was not enrolled.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct RefusedView {
+    picture: String,
+    face: usize,
+    code: &'static str,
+    message: String,
+}
+
+impl RefusedView {
+    fn new(of: &FaceRef, code: &'static str, message: String) -> Self {
+        Self { picture: of.picture.clone(), face: of.face, code, message }
+    }
+}
+
+/// What an enrolment came to.
+#[derive(Debug, Serialize, JsonSchema)]
+struct EnrolledView {
+    subject: SubjectView,
+    /// The subject was made by this.
+    created: bool,
+    /// Templates made.
+    templates: usize,
+    /// Faces left out, and why.
+    refused: Vec<RefusedView>,
+    /// Faces left out because they were enrolled already.
+    duplicates: usize,
+    /// Other subjects it looks like.
+    looks_like: Vec<LikenessView>,
+}
+
+async fn enrol(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Given(body): Given<EnrolBody>,
+) -> Result<(StatusCode, Json<EnrolledView>), Problem> {
+    let rules = site.faces.rules();
+    let target = match (&body.name, &body.subject) {
+        (Some(name), None) => OrderTarget::Named(subject_name(name)?),
+        (None, Some(id)) => OrderTarget::Subject(subject_id(id)?),
+        _ => return Err(Problem::unusable("invalid", "give either `name` or `subject`")),
+    };
+    let most = rules.maximum_pictures;
+    if body.samples.is_empty() {
+        return Err(Problem::unusable("no_samples", "there is no face to enrol"));
+    }
+    if body.samples.len() > most {
+        let text = format!("an enrolment has at most {most} samples (enrolment.maximum_pictures)");
+        return Err(Problem::unusable("too_many", text));
+    }
+    let (candidates, mut refused) = candidates(&site, caller.who, &body.samples, &rules)?;
+    if !refused.is_empty() && (candidates.is_empty() || !body.skip_unusable) {
+        return Err(unusable(&refused, body.samples.len()));
+    }
+    if let OrderTarget::Subject(id) = &target {
+        // Before anything is compared with somebody who is not there.
+        site.store.subject(*id).await?;
+    }
+    let order = EnrolmentOrder {
+        target,
+        candidates,
+        unusable: if body.skip_unusable { UnusableSamples::Skip } else { UnusableSamples::RefuseAll },
+        accept_similar: body.accept_similar,
+        notes: body.notes,
+        groups: body.groups.map(group_ids).transpose()?,
+    };
+    let done = site.store.enrol(order).await.map_err(|refusal| match refusal {
+        GalleryRefusal::Enrolment(error) => refused_enrolment(error, &body.samples),
+        other => other.into(),
+    })?;
+    refused.extend(refusals(&done.refused, &body.samples));
+    let details = site.store.subject(done.receipt.subject).await?;
+    let view = EnrolledView {
+        subject: SubjectView::new(&details.subject, site.clock.wall()),
+        created: done.receipt.created,
+        templates: done.receipt.templates.len(),
+        refused,
+        duplicates: done.duplicates.len(),
+        looks_like: done.looks_like.iter().map(LikenessView::from).collect(),
+    };
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// The faces as candidates, numbered as they were given, and those that are not usable by themselves.
+fn candidates(
+    site: &Site,
+    owner: Who,
+    samples: &[FaceRef],
+    rules: &FaceRules,
+) -> Result<(Vec<EnrolmentCandidate>, Vec<RefusedView>), Problem> {
+    let (mut candidates, mut refused) = (Vec::new(), Vec::new());
+    for (index, of) in samples.iter().enumerate() {
+        let given = given(site, owner, of)?;
+        let face = given.face();
+        match (problem_of(face, rules.minimum_quality), &face.embedding, &face.quality) {
+            (None, Some(embedding), Some(quality)) => candidates.push(EnrolmentCandidate {
+                index,
+                origin: given.origin(),
+                quality: SampleQuality::from(quality),
+                embedding: embedding.clone(),
+                picture: given.sample_picture(),
+            }),
+            (Some(problem), ..) => refused.push(RefusedView::new(of, problem.code, problem.message)),
+            (None, ..) => refused.push(RefusedView::new(of, "not_a_face", "this is no face".to_owned())),
+        }
+    }
+    Ok((candidates, refused))
+}
+
+fn refusals(refused: &[RefusedSample], samples: &[FaceRef]) -> Vec<RefusedView> {
+    let view = |sample: &RefusedSample| {
+        let (code, message) = match &sample.reason {
+            RefusalReason::DisagreesWithSamples { score, .. } => (
+                "disagrees_with_samples",
+                format!("it looks like somebody else than the other pictures (score {score})"),
+            ),
+            RefusalReason::DisagreesWithSubject { score } => (
+                "disagrees_with_subject",
+                format!("it does not look like this person's own samples (best score {score})"),
+            ),
+        };
+        Some(RefusedView::new(samples.get(sample.index)?, code, message))
+    };
+    refused.iter().filter_map(view).collect()
+}
+
+fn unusable(refused: &[RefusedView], given: usize) -> Problem {
+    let text = format!("nothing was enrolled: {} of {given} pictures cannot be used", refused.len());
+    Problem::unusable("unusable", text).with(json!({ "refused": refused }))
+}
+
+/// Why nothing was enrolled; `samples` are what the numbers in the error refer to.
+pub(super) fn refused_enrolment(error: EnrolmentError, samples: &[FaceRef]) -> Problem {
+    match error {
+        EnrolmentError::Gallery(error) => error.into(),
+        EnrolmentError::LooksLike(looks_like) => {
+            let looks_like: Vec<_> = looks_like.iter().map(LikenessView::from).collect();
+            Problem::conflict(
+                "looks_like",
+                "nothing was enrolled yet: this looks like somebody who is enrolled; if it is somebody else, \
+                 say so with `accept_similar`",
+            )
+            .with(json!({ "looks_like": looks_like }))
+        }
+        EnrolmentError::Refused(EnrolmentRefused::Unusable(refused)) => {
+            unusable(&refusals(&refused, samples), samples.len())
+        }
+        EnrolmentError::Refused(EnrolmentRefused::Ambiguous(refused)) => Problem::unusable(
+            "different_people",
+            "nothing was enrolled: the pictures show different people, and none of them in most",
+        )
+        .with(json!({ "refused": refusals(&refused, samples) })),
+        EnrolmentError::Refused(EnrolmentRefused::OnlyDuplicates(duplicates)) => {
+            let all = duplicates.len();
+            Problem::conflict("duplicates", format!("nothing to do: all {all} pictures are enrolled already"))
+        }
+        EnrolmentError::Refused(EnrolmentRefused::NoSamples) => {
+            Problem::unusable("no_samples", "there is no face to enrol")
+        }
+        EnrolmentError::Refused(error @ EnrolmentRefused::TooManySamples { .. }) => {
+            Problem::unusable("too_many", error.to_string())
+        }
+        EnrolmentError::Refused(EnrolmentRefused::Embedding(error)) => {
+            Problem::failed("comparing the samples", &error)
+        }
+    }
+}
+
+/// What a sample does for recognition.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AssessedView {
+    id: i64,
+    /// Mean comparison score with the subject's other samples.
+    own_score: Option<f32>,
+    /// `helps`, `weak`, `disagrees` or `conflicts`.
+    verdict: &'static str,
+    /// What to do about it.
+    advice: String,
+    /// Other subjects it looks like.
+    conflicts: Vec<LikenessView>,
+}
+
+/// All samples of a subject.
+#[derive(Debug, Serialize, JsonSchema)]
+struct AssessmentView {
+    samples: Vec<AssessedView>,
+    /// The subjects most like this one.
+    closest: Vec<LikenessView>,
+    /// From this score on somebody looks like somebody else.
+    threshold: f32,
+}
+
+async fn quality(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<String>,
+) -> Result<Json<AssessmentView>, Problem> {
+    let id = subject_id(&id)?;
+    let details = site.store.subject(id).await?;
+    let (gallery, thresholds) = (Arc::clone(site.store.gallery()), site.faces.rules().thresholds);
+    // Each sample is searched for among everybody.
+    let work = tokio::task::spawn_blocking(move || {
+        let known = gallery.current();
+        let samples = stored(&details, &known);
+        let thresholds = AssessmentThresholds {
+            agreement: EnrolmentRules::agreement(&thresholds),
+            identification: ComparisonScore::new(thresholds.identification),
+            conflict: ComparisonScore::new(thresholds.conflict),
+        };
+        let assessment = assess(id, &samples, &known, &thresholds)?;
+        let named = |(subject, score): &(SubjectId, ComparisonScore)| {
+            let name = known.subject(*subject)?.name.as_str().to_owned();
+            Some(LikenessView { subject: *subject, name, score: score.get() })
+        };
+        let samples = assessment.samples.iter().map(|sample| AssessedView {
+            id: sample.id.0,
+            own_score: sample.own_score.map(ComparisonScore::get),
+            verdict: match sample.worth {
+                Worth::Helps => "helps",
+                Worth::Weak => "weak",
+                Worth::Disagrees => "disagrees",
+                Worth::Conflicts => "conflicts",
+            },
+            advice: sample.advice.clone(),
+            conflicts: sample.conflicts.iter().filter_map(named).collect(),
+        });
+        Ok::<_, crate::embedding::EmbeddingError>(AssessmentView {
+            samples: samples.collect(),
+            closest: assessment.closest.iter().filter_map(named).collect(),
+            threshold: thresholds.conflict.get(),
+        })
+    });
+    let view = work.await.map_err(|error| Problem::failed("assessing the samples", &error))?;
+    view.map(Json).map_err(|error| Problem::failed("assessing the samples", &error))
+}
+
+/// The samples with the templates that are searched now.
+fn stored(details: &SubjectDetails, known: &GallerySnapshot) -> Vec<StoredSample> {
+    let searched: std::collections::HashMap<TemplateId, &[f32]> =
+        known.templates_of(details.subject.id).collect();
+    let mut samples: Vec<StoredSample> = Vec::new();
+    for record in &details.samples {
+        let values = searched.get(&record.template);
+        let embedding =
+            values.and_then(|values| Embedding::from_unit(values.to_vec(), known.space().clone()).ok());
+        match samples.iter_mut().find(|sample| sample.id == record.id) {
+            Some(sample) => sample.embedding = sample.embedding.take().or(embedding),
+            None => samples.push(StoredSample { id: record.id, quality: record.quality.score, embedding }),
+        }
+    }
+    samples
+}
+
+/// A group.
+#[derive(Debug, Serialize, JsonSchema)]
+struct GroupView {
+    id: i64,
+    name: String,
+    /// Subjects in it.
+    members: u64,
+}
+
+/// All groups.
+#[derive(Debug, Serialize, JsonSchema)]
+struct GroupList {
+    groups: Vec<GroupView>,
+}
+
+/// The name of a group.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct GroupBody {
+    #[schemars(length(max = 120))]
+    name: String,
+}
+
+async fn groups(site: &Site) -> Result<Vec<GroupView>, Problem> {
+    let groups = site.store.groups().await?;
+    let view = groups.into_iter().map(|group| GroupView {
+        id: group.id.0,
+        name: group.name.as_str().to_owned(),
+        members: group.members,
+    });
+    Ok(view.collect())
+}
+
+async fn list_groups(State(site): State<Arc<Site>>) -> Result<Json<GroupList>, Problem> {
+    Ok(Json(GroupList { groups: groups(&site).await? }))
+}
+
+async fn group(site: &Site, id: GroupId) -> Result<GroupView, Problem> {
+    let all = groups(site).await?;
+    all.into_iter().find(|group| group.id == id.0).ok_or_else(|| Problem::missing("group"))
+}
+
+async fn make_group(
+    State(site): State<Arc<Site>>,
+    Given(body): Given<GroupBody>,
+) -> Result<(StatusCode, Json<GroupView>), Problem> {
+    let id = site.store.add_group(GroupName::new(&body.name).map_err(bad_name)?).await?;
+    Ok((StatusCode::CREATED, Json(group(&site, id).await?)))
+}
+
+async fn rename_group(
+    State(site): State<Arc<Site>>,
+    Named(id): Named<i64>,
+    Given(body): Given<GroupBody>,
+) -> Result<Json<GroupView>, Problem> {
+    let id = GroupId(id);
+    site.store.rename_group(id, GroupName::new(&body.name).map_err(bad_name)?).await?;
+    Ok(Json(group(&site, id).await?))
+}
+
+async fn remove_group(State(site): State<Arc<Site>>, Named(id): Named<i64>) -> Result<StatusCode, Problem> {
+    site.store.remove_group(GroupId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,411 @@
+//! Backup: the gallery and the accounts in one file under a passphrase, and back again on an empty state
+//! folder. Runs on the thread of its job, or of the command.
+//!
+//! The file is a zip of databases that are encrypted each by itself ([`crate::database`]), so that the
+//! container needs no secrecy of its own; a `manifest.json` names them. Events, unknown faces and keys are
+//! not in it: a restored device makes a root key of its own.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use zeroize::Zeroizing;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use crate::admin::accounts::accounts_schema;
+use crate::clock::UnixMillis;
+use crate::database::{self, DatabaseError, Schema};
+use crate::gallery::gallery_schema;
+use crate::jobs::{Download, JobControl, Stopped};
+use crate::spool::{SpoolError, SpoolWriter};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey, VaultError};
+
+/// Letters a passphrase has at least: it is all that protects the file, wherever it goes.
+pub const MIN_PASSPHRASE_CHARS: usize = 12;
+/// Longest passphrase, in bytes.
+pub const MAX_PASSPHRASE_BYTES: usize = 1_000;
+/// Largest backup.
+const MAX_BYTES: u64 = 4 << 30;
+const MANIFEST: &str = "manifest.json";
+const MAX_MANIFEST_BYTES: u64 = 64 << 10;
+/// Version of the container.
+const FORMAT: u32 = 1;
+
+/// Why there is no backup, or why it cannot be put back. Holds no content and no secret.
+#[derive(Debug, Error)]
+pub enum BackupError {
+    /// The passphrase protects too little, or is too long.
+    #[error(
+        "a passphrase has from {MIN_PASSPHRASE_CHARS} characters to {MAX_PASSPHRASE_BYTES} bytes; it is all that protects the file"
+    )]
+    Passphrase,
+    /// A database cannot be read, written or opened.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] VaultError),
+    /// The file cannot be kept.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A file cannot be read or written.
+    #[error("cannot {what} {path}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is no backup.
+    #[error("{path} is no backup of limen, or it is damaged: {found}")]
+    NotABackup {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
+    /// There is a gallery already.
+    #[error(
+        "{path} is there already; a backup is put back on an empty state folder only. Stop the service and move the old databases away, or give a new folder with --state"
+    )]
+    NotEmpty {
+        /// The database in the way.
+        path: PathBuf,
+    },
+}
+
+/// What stands in the container.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    /// [`FORMAT`].
+    format: u32,
+    /// Version of the program that made it.
+    version: String,
+    /// When.
+    made_at: UnixMillis,
+    /// Names of the databases.
+    files: Vec<String>,
+}
+
+/// What a backup is made of.
+pub struct BackupSource {
+    state: StateFolder,
+    databases: Vec<(&'static Schema, Subkey)>,
+}
+
+impl std::fmt::Debug for BackupSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BackupSource(..)")
+    }
+}
+
+fn databases(key: &RootKey) -> Vec<(&'static Schema, Subkey)> {
+    vec![
+        (gallery_schema(), key.subkey(KeyPurpose::Database)),
+        (accounts_schema(), key.subkey(KeyPurpose::Accounts)),
+    ]
+}
+
+fn check_passphrase(passphrase: &str) -> Result<(), BackupError> {
+    let long_enough = passphrase.chars().count() >= MIN_PASSPHRASE_CHARS;
+    let fits = passphrase.len() <= MAX_PASSPHRASE_BYTES && !passphrase.contains('\0');
+    if long_enough && fits { Ok(()) } else { Err(BackupError::Passphrase) }
+}
+
+/// A file of the state folder that goes when this is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// Empty. One that a crash left behind is replaced.
+    fn new(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
+        let file = Self(state.path().join(name));
+        file.remove();
+        state.create_file(name)?;
+        Ok(file)
+    }
+
+    fn remove(&self) {
+        // Whoever makes the file anew finds out if it could not be removed.
+        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(format!("{}-journal", self.0.display()));
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl BackupSource {
+    /// Of the databases of this state folder.
+    pub fn new(state: StateFolder, key: &RootKey) -> Self {
+        Self { state, databases: databases(key) }
+    }
+
+    /// Whether a passphrase will do.
+    pub fn check_passphrase(&self, passphrase: &str) -> Result<(), BackupError> {
+        check_passphrase(passphrase)
+    }
+
+    /// Makes a backup and offers it for download.
+    pub fn run(
+        &self,
+        passphrase: &Zeroizing<String>,
+        now: UnixMillis,
+        control: &JobControl,
+    ) -> Result<(), Stopped> {
+        let spool = self.write(passphrase, now, control)?;
+        let bytes = spool.len();
+        control.offer(Download { spool: Arc::new(spool), name: format!("limen-{}.backup", now.0) });
+        control.result(serde_json::json!({ "bytes": bytes }));
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        passphrase: &str,
+        now: UnixMillis,
+        control: &JobControl,
+    ) -> Result<crate::spool::Spool, Stopped> {
+        let failed = |error: BackupError| Stopped::Failed(error.to_string());
+        check_passphrase(passphrase).map_err(failed)?;
+        let io = |error: std::io::Error| Stopped::Failed(format!("cannot write the backup: {error}"));
+        let zipping =
+            |error: zip::result::ZipError| Stopped::Failed(format!("cannot write the backup: {error}"));
+        let there = |schema: &Schema| self.state.path().join(schema.file).symlink_metadata().is_ok();
+        let there: Vec<_> = self.databases.iter().filter(|(schema, _)| there(schema)).collect();
+        let spool = SpoolWriter::create(&self.state, MAX_BYTES).map_err(|error| failed(error.into()))?;
+        let mut zip = ZipWriter::new_stream(spool);
+        // Encrypted bytes do not shrink.
+        let options =
+            SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
+        let manifest = Manifest {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            made_at: now,
+            files: there.iter().map(|(schema, _)| schema.file.to_owned()).collect(),
+        };
+        zip.start_file(MANIFEST, SimpleFileOptions::default()).map_err(zipping)?;
+        // Numbers and words always have a JSON form.
+        zip.write_all(&serde_json::to_vec(&manifest).unwrap_or_default()).map_err(io)?;
+        let total = there.len() as u64;
+        for (done, (schema, key)) in there.into_iter().enumerate() {
+            control.checkpoint()?;
+            control.progress(done as u64, total);
+            let copy = Temporary::new(&self.state, &format!("{}.copy", schema.file)).map_err(failed)?;
+            database::export(&self.state, key, schema, &copy.0, passphrase)
+                .map_err(|error| failed(error.into()))?;
+            zip.start_file(schema.file, options).map_err(zipping)?;
+            std::io::copy(&mut File::open(&copy.0).map_err(io)?, &mut zip).map_err(io)?;
+        }
+        control.progress(total, total);
+        let spool = zip.finish().map_err(zipping)?.into_inner();
+        spool.finish().map_err(|error| failed(error.into()))
+    }
+}
+
+/// What was put back.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restored {
+    /// When the backup was made.
+    pub made_at: UnixMillis,
+    /// By which version of the program.
+    pub version: String,
+    /// The databases.
+    pub files: Vec<String>,
+}
+
+/// Puts a backup back on a state folder that has none of its databases.
+pub fn restore(
+    file: &Path,
+    passphrase: &str,
+    state: &StateFolder,
+    key: &RootKey,
+) -> Result<Restored, BackupError> {
+    let databases = databases(key);
+    for (schema, _) in &databases {
+        let path = state.path().join(schema.file);
+        if path.symlink_metadata().is_ok() {
+            return Err(BackupError::NotEmpty { path });
+        }
+    }
+    let io = |what| move |source| BackupError::Io { what, path: file.into(), source };
+    let damaged = |found: String| BackupError::NotABackup { path: file.into(), found };
+    let mut opened = File::open(file).map_err(io("read"))?;
+    let bytes = opened.seek(SeekFrom::End(0)).map_err(io("read"))?;
+    if bytes > MAX_BYTES {
+        return Err(damaged(format!("it has {bytes} bytes, more than any backup")));
+    }
+    let mut zip = ZipArchive::new(opened).map_err(|error| damaged(error.to_string()))?;
+    let manifest: Manifest = {
+        let entry = zip.by_name(MANIFEST).map_err(|error| damaged(error.to_string()))?;
+        let mut text = Vec::new();
+        entry.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).map_err(io("read"))?;
+        serde_json::from_slice(&text).map_err(|error| damaged(format!("its {MANIFEST} says: {error}")))?
+    };
+    if manifest.format != FORMAT {
+        return Err(damaged(format!("it has format {}, this program knows {FORMAT}", manifest.format)));
+    }
+    if !manifest.files.iter().any(|name| name == gallery_schema().file) {
+        return Err(damaged("it holds no gallery".to_owned()));
+    }
+    // All are unpacked and checked before the first is put in place.
+    let mut copies = Vec::new();
+    for (schema, key) in
+        databases.iter().filter(|(schema, _)| manifest.files.iter().any(|n| n == schema.file))
+    {
+        let copy = Temporary::new(state, &format!("{}.copy", schema.file))?;
+        let entry = zip.by_name(schema.file).map_err(|error| damaged(error.to_string()))?;
+        let mut out = File::options().write(true).open(&copy.0).map_err(io("unpack"))?;
+        // No more than the file itself: what is stored does not grow.
+        std::io::copy(&mut entry.take(bytes), &mut out).map_err(io("unpack"))?;
+        database::verify(&copy.0, passphrase, schema)?;
+        copies.push((copy, *schema, key));
+    }
+    for (copy, schema, key) in copies {
+        database::import(&copy.0, passphrase, state, key, schema)?;
+    }
+    let Manifest { version, made_at, files, .. } = manifest;
+    Ok(Restored { made_at, version, files })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::admin::accounts::AccountStore;
+    use crate::clock::{Clock, SystemClock};
+    use crate::embedding::{Embedding, EmbeddingSpaceId};
+    use crate::gallery::{
+        Enrolment, EnrolmentTarget, GalleryStore, NewSample, SampleOrigin, SampleQuality, SubjectName,
+    };
+    use crate::jobs::{JobKind, JobState, Jobs};
+    use crate::score::QualityScore;
+    use crate::spool::SpoolReader;
+
+    const PASSPHRASE: &str = "x'0123456789abcdef'; a passphrase";
+
+    fn folder() -> (tempfile::TempDir, StateFolder) {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFolder::open_or_create(&folder.path().join("state")).unwrap();
+        (folder, state)
+    }
+
+    /// A device with one subject and, if wanted, accounts.
+    fn device(accounts: bool) -> (tempfile::TempDir, StateFolder, RootKey) {
+        let (folder, state) = folder();
+        let key = RootKey::from_bytes([5; 32]);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let mut store = GalleryStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+        let sample = NewSample {
+            origin: SampleOrigin::File,
+            quality: SampleQuality {
+                score: QualityScore::new(0.9),
+                eye_distance_px: 60.0,
+                sharpness: 0.5,
+                yaw_deg: 0.0,
+                pitch_deg: 0.0,
+                roll_deg: 0.0,
+            },
+            embedding: Embedding::normalised(vec![1.0, 2.0], EmbeddingSpaceId::new("t")).unwrap(),
+            picture: None,
+        };
+        let subject = EnrolmentTarget::New(SubjectName::new("Ada Lovelace").unwrap());
+        store.enrol(&Enrolment { subject, samples: vec![sample] }).unwrap();
+        if accounts {
+            AccountStore::open(&state, &key, clock).unwrap();
+        }
+        (folder, state, key)
+    }
+
+    fn backup(state: &StateFolder, key: &RootKey) -> Vec<u8> {
+        let jobs = Jobs::new(Arc::new(SystemClock));
+        let source = BackupSource::new(state.clone(), key);
+        let passphrase = Zeroizing::new(PASSPHRASE.to_owned());
+        let job = jobs.start(JobKind::Backup, String::new(), move |control| {
+            source.run(&passphrase, UnixMillis(7), control)
+        });
+        let id = job.unwrap().id;
+        while !matches!(jobs.get(id).unwrap().state, JobState::Done | JobState::Failed) {
+            std::thread::yield_now();
+        }
+        let download = jobs.download(id).unwrap_or_else(|| panic!("{:?}", jobs.get(id)));
+        let mut bytes = Vec::new();
+        SpoolReader::new(download.spool).read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn put_back(
+        bytes: &[u8],
+        passphrase: &str,
+        state: &StateFolder,
+        key: &RootKey,
+    ) -> Result<Restored, BackupError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("limen.backup");
+        std::fs::write(&file, bytes).unwrap();
+        restore(&file, passphrase, state, key)
+    }
+
+    #[test]
+    fn backup_comes_back_under_another_root_key() {
+        let (_from, state, key) = device(true);
+        let bytes = backup(&state, &key);
+        let names: Vec<_> =
+            std::fs::read_dir(state.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert!(names.iter().all(|name| !name.to_string_lossy().contains("copy")), "{names:?}");
+        assert!(!bytes.windows(3).any(|three| three == b"Ada"));
+
+        let (_to, new) = folder();
+        let other = RootKey::from_bytes([6; 32]);
+        let restored = put_back(&bytes, PASSPHRASE, &new, &other).unwrap();
+        assert_eq!((restored.made_at, restored.files.len()), (UnixMillis(7), 2));
+        let store = GalleryStore::open(&new, &other, Arc::new(SystemClock)).unwrap();
+        let subjects = store.subjects().unwrap();
+        assert_eq!((subjects.len(), subjects[0].name.as_str()), (1, "Ada Lovelace"));
+        assert!(store.integrity_check().unwrap().is_empty());
+        AccountStore::open(&new, &other, Arc::new(SystemClock)).unwrap();
+        assert!(matches!(put_back(&bytes, PASSPHRASE, &new, &other), Err(BackupError::NotEmpty { .. })));
+    }
+
+    #[test]
+    fn wrong_passphrase_and_damage_put_nothing_back() {
+        let (_from, state, key) = device(false);
+        let bytes = backup(&state, &key);
+        let (_to, new) = folder();
+        let other = RootKey::from_bytes([6; 32]);
+        let wrong = put_back(&bytes, "not the passphrase", &new, &other);
+        assert!(matches!(wrong, Err(BackupError::Database(DatabaseError::WrongKey { .. }))), "{wrong:?}");
+        // One bit anywhere in the encrypted database, beyond its first page.
+        let mut changed = bytes.clone();
+        let at = changed.len() / 2;
+        changed[at] ^= 1;
+        assert!(put_back(&changed, PASSPHRASE, &new, &other).is_err());
+        assert!(put_back(&bytes[..bytes.len() / 2], PASSPHRASE, &new, &other).is_err());
+        assert!(put_back(b"", PASSPHRASE, &new, &other).is_err());
+        assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 0);
+        let mut empty = ZipWriter::new(Cursor::new(Vec::new()));
+        empty.start_file("other", SimpleFileOptions::default()).unwrap();
+        let other_zip = empty.finish().unwrap().into_inner();
+        assert!(matches!(
+            put_back(&other_zip, PASSPHRASE, &new, &other),
+            Err(BackupError::NotABackup { .. })
+        ));
+    }
+
+    #[test]
+    fn short_passphrase_is_refused() {
+        assert!(check_passphrase("eleven char").is_err());
+        assert!(check_passphrase("twelve chars").is_ok());
+        assert!(check_passphrase(&"x".repeat(MAX_PASSPHRASE_BYTES + 1)).is_err());
+        assert!(check_passphrase("with a nul \0 inside").is_err());
+    }
+}

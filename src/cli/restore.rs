@@ -1,0 +1,60 @@
+//! `limen restore`.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use limen::backup::{MAX_PASSPHRASE_BYTES, restore};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Answer, Context};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  limen restore limen-1795500000000.backup
+  limen restore --passphrase-file /run/secrets/backup door.backup --state /var/lib/limen
+
+The passphrase is read from standard input, one line, unless a file is given. The state folder must have
+no gallery and no accounts. The restored device has a root key of its own.")]
+pub(super) struct RestoreArguments {
+    /// A backup made on the admin page
+    file: PathBuf,
+    /// Read the passphrase from this file
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Answer> {
+    let output = &context.output;
+    let passphrase = match &arguments.passphrase_file {
+        Some(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            first_line(std::io::BufReader::new(file))
+                .with_context(|| format!("reading {}", path.display()))?
+        }
+        None => {
+            if std::io::stdin().is_terminal() {
+                output.note("the passphrase of the backup, and return (it is shown as you type):");
+            }
+            first_line(std::io::stdin().lock()).context("reading the passphrase")?
+        }
+    };
+    let (state, key) = context.state()?;
+    let restored = restore(&arguments.file, &passphrase, &state, &key)?;
+    output.result(&json!(restored), || {
+        format!("restored {} into {}", restored.files.join(" and "), state.path().display())
+    })?;
+    Ok(Answer::Yes)
+}
+
+fn first_line(reader: impl BufRead) -> Result<Zeroizing<String>> {
+    let mut line = Zeroizing::new(String::with_capacity(MAX_PASSPHRASE_BYTES + 2));
+    reader.take(MAX_PASSPHRASE_BYTES as u64 + 2).read_line(&mut line)?;
+    let length = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(length);
+    ensure!(!line.is_empty(), "there is no passphrase");
+    Ok(line)
+}

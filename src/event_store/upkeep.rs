@@ -1,0 +1,54 @@
+//! What the thread `store` is asked by the job that makes templates anew.
+
+use tokio::sync::oneshot;
+
+use super::gallery::{GalleryRefusal, Reply};
+use super::handle::{Request, StoreHandle, StoreRefusal};
+use crate::embedding::Embedding;
+use crate::gallery::{SampleId, StaleSample};
+
+/// One question or change.
+#[derive(Debug)]
+pub enum UpkeepRequest {
+    /// How many samples have no template in the present space.
+    CountStale(Reply<u64>),
+    /// Some of them, from the one after this on.
+    Stale(Option<SampleId>, u32, Reply<Vec<StaleSample>>),
+    /// The picture of one, JPEG.
+    Picture(SampleId, Reply<Option<Vec<u8>>>),
+    /// The templates of one subject's samples.
+    AddTemplates(Vec<(SampleId, Embedding)>, Reply<()>),
+}
+
+// For threads of their own; these panic in a task.
+impl StoreHandle {
+    /// How many samples have no template in the present embedding space.
+    pub fn count_stale(&self) -> Result<u64, GalleryRefusal> {
+        self.wait_for(UpkeepRequest::CountStale)
+    }
+
+    /// Samples without a template in the present embedding space, by id, from the one after `after` on.
+    pub fn stale_samples(
+        &self,
+        after: Option<SampleId>,
+        limit: u32,
+    ) -> Result<Vec<StaleSample>, GalleryRefusal> {
+        self.wait_for(|reply| UpkeepRequest::Stale(after, limit, reply))
+    }
+
+    /// The picture of a sample. JPEG.
+    pub fn picture_of(&self, sample: SampleId) -> Result<Option<Vec<u8>>, GalleryRefusal> {
+        self.wait_for(|reply| UpkeepRequest::Picture(sample, reply))
+    }
+
+    /// Adds templates of the present embedding space to samples of one subject.
+    pub fn add_templates(&self, templates: Vec<(SampleId, Embedding)>) -> Result<(), GalleryRefusal> {
+        self.wait_for(|reply| UpkeepRequest::AddTemplates(templates, reply))
+    }
+
+    fn wait_for<T>(&self, request: impl FnOnce(Reply<T>) -> UpkeepRequest) -> Result<T, GalleryRefusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Upkeep(request(reply)))?;
+        answer.blocking_recv().unwrap_or(Err(StoreRefusal::Ended.into()))
+    }
+}

@@ -1,0 +1,155 @@
+//! Statements that keep a gallery fit: counter examples, and templates of a new network.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use zeroize::Zeroizing;
+
+use crate::embedding::{Embedding, EmbeddingSpaceId};
+use crate::gallery::records::{SampleId, SubjectId};
+
+use super::rows::{Refusal, WriteError, touch};
+use super::{GalleryError, GalleryStore};
+
+/// Most counter examples of one subject in one space: the oldest of more are dropped.
+pub const MAX_COUNTER_EXAMPLES: u32 = 64;
+
+/// A sample that has no template in some embedding space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaleSample {
+    /// The sample.
+    pub id: SampleId,
+    /// Whose.
+    pub subject: SubjectId,
+    /// Whether its picture is kept, so that a template can be made.
+    pub picture: bool,
+}
+
+impl GalleryStore {
+    /// Notes that faces are not this subject, though they look like it.
+    pub fn add_counter_examples(&mut self, id: SubjectId, faces: &[Embedding]) -> Result<(), GalleryError> {
+        let now = self.clock.wall();
+        self.write("note who is not a subject", |transaction| {
+            touch(transaction, id, now)?;
+            for face in faces {
+                let dimensions = know_space(transaction, face)?;
+                let bytes = bytes(face);
+                transaction
+                    .prepare_cached(
+                        "insert into counter_example
+                             (subject, embedding_space, dimensions, embedding, added_at)
+                         values (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![
+                        id.as_bytes(),
+                        face.space().as_str(),
+                        dimensions,
+                        bytes.as_slice(),
+                        now.0
+                    ])?;
+                transaction
+                    .prepare_cached(
+                        "delete from counter_example where subject = ?1 and embedding_space = ?2
+                         and id not in (
+                             select id from counter_example where subject = ?1 and embedding_space = ?2
+                             order by id desc limit ?3)",
+                    )?
+                    .execute(params![id.as_bytes(), face.space().as_str(), MAX_COUNTER_EXAMPLES])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Samples without a template in this space, in the order of their ids, from the one after `after`
+    /// on.
+    pub fn stale_samples(
+        &self,
+        space: &EmbeddingSpaceId,
+        after: Option<SampleId>,
+        limit: u32,
+    ) -> Result<Vec<StaleSample>, GalleryError> {
+        self.read("look for samples of another network", |db| {
+            let mut query = db.prepare_cached(
+                "select s.id, s.subject, exists (select 1 from picture p where p.sample = s.id)
+                 from sample s
+                 where s.id > ?1 and not exists (
+                     select 1 from template t where t.sample = s.id and t.embedding_space = ?2)
+                 order by s.id limit ?3",
+            )?;
+            let after = after.map_or(i64::MIN, |after| after.0);
+            let rows = query.query_map(params![after, space.as_str(), limit], |row| {
+                Ok(StaleSample {
+                    id: SampleId(row.get(0)?),
+                    subject: SubjectId::from_bytes(row.get(1)?),
+                    picture: row.get(2)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// How many samples have no template in this space.
+    pub fn count_stale(&self, space: &EmbeddingSpaceId) -> Result<u64, GalleryError> {
+        self.read("count the samples of another network", |db| {
+            db.prepare_cached(
+                "select count(*) from sample s where not exists (
+                     select 1 from template t where t.sample = s.id and t.embedding_space = ?1)",
+            )?
+            .query_row([space.as_str()], |row| row.get(0))
+        })
+    }
+
+    /// Adds a template of another space to a sample that is still there and has none in it; gives its
+    /// subject.
+    pub fn add_template(
+        &mut self,
+        sample: SampleId,
+        embedding: &Embedding,
+    ) -> Result<SubjectId, GalleryError> {
+        let now = self.clock.wall();
+        self.write("add a template", |transaction| {
+            let subject: [u8; 16] = transaction
+                .prepare_cached("select subject from sample where id = ?1")?
+                .query_row([sample.0], |row| row.get(0))
+                .optional()?
+                .ok_or(Refusal::SampleUnknown)?;
+            let dimensions = know_space(transaction, embedding)?;
+            let bytes = bytes(embedding);
+            transaction
+                .prepare_cached(
+                    "insert into template
+                         (sample, subject, embedding_space, dimensions, embedding, enrolled_at)
+                     values (?1, ?2, ?3, ?4, ?5, ?6) on conflict (sample, embedding_space) do nothing",
+                )?
+                .execute(params![
+                    sample.0,
+                    subject,
+                    embedding.space().as_str(),
+                    dimensions,
+                    bytes.as_slice(),
+                    now.0
+                ])?;
+            Ok(SubjectId::from_bytes(subject))
+        })
+    }
+}
+
+/// Makes an embedding space known; an error if it is known with another number of values.
+pub(super) fn know_space(transaction: &Transaction<'_>, embedding: &Embedding) -> Result<u64, WriteError> {
+    let (space, found) = (embedding.space(), embedding.values().len());
+    transaction
+        .prepare_cached(
+            "insert into embedding_space (name, dimensions) values (?1, ?2) on conflict do nothing",
+        )?
+        .execute(params![space.as_str(), found as u64])?;
+    let expected: u64 = transaction
+        .prepare_cached("select dimensions from embedding_space where name = ?1")?
+        .query_row([space.as_str()], |row| row.get(0))?;
+    let expected = expected as usize;
+    if expected != found {
+        return Err(Refusal::OtherDimensions { space: space.clone(), expected, found }.into());
+    }
+    Ok(found as u64)
+}
+
+fn bytes(embedding: &Embedding) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(embedding.values().iter().flat_map(|value| value.to_le_bytes()).collect())
+}

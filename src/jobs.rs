@@ -1,0 +1,778 @@
+//! Long work in the background: what is under way, how far it is, and what came of it.
+//!
+//! Each job has a thread of its own; of one kind one runs at a time, a few more wait. A job reaches
+//! [`JobControl::checkpoint`] between two steps that are each whole, and there it is paused or
+//! cancelled: it leaves nothing half done. One that panics has failed, and the program goes on. What has
+//! ended is kept in memory for a while, bounded in number and size; nothing of it is on the disk, since
+//! reports hold names.
+//!
+//! Not here: what the jobs do. The supervisor does not watch these threads:
+//! a job may take hours, and standing still harms nobody but itself.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::clock::{Clock, Monotonic, UnixMillis};
+use crate::spool::Spool;
+
+/// Ended jobs that are kept.
+const KEPT: usize = 20;
+/// Of these, the newest that keep their reports.
+const KEPT_REPORTS: usize = 4;
+/// Jobs of one kind that may wait behind the running one: each may hold an upload on the disk.
+const WAITING: usize = 2;
+/// A report's entries, and the bytes of text in them; what is beyond is counted.
+const REPORT_ENTRIES: usize = 20_000;
+const REPORT_BYTES: usize = 4 << 20;
+/// How long a finished file can be fetched.
+const DOWNLOAD: Duration = Duration::from_secs(900);
+
+/// What a job is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobKind {
+    /// Enrolling an archive of pictures.
+    Import,
+    /// Making templates anew with the present network.
+    Reembed,
+    /// A copy of what the device knows.
+    Backup,
+}
+
+impl JobKind {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Import => "import",
+            Self::Reembed => "reembed",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// How it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Another one of its kind runs.
+    Waiting,
+    /// At work.
+    Running,
+    /// Held by somebody.
+    Paused,
+    /// Ended by somebody; what was done by then stays.
+    Cancelled,
+    /// Ended as it should.
+    Done,
+    /// Ended by something that went wrong; the message says what.
+    Failed,
+}
+
+impl JobState {
+    fn has_ended(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Done | Self::Failed)
+    }
+}
+
+/// A job as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct JobView {
+    /// Number within one run of the program.
+    pub id: u64,
+    /// What it is about.
+    pub kind: JobKind,
+    /// How it stands.
+    pub state: JobState,
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all, as far as known.
+    pub total: u64,
+    /// When it was asked for.
+    #[schemars(with = "i64")]
+    pub started_at: UnixMillis,
+    /// When it ended.
+    #[schemars(with = "Option<i64>")]
+    pub ended_at: Option<UnixMillis>,
+    /// Who asked for it.
+    pub by: String,
+    /// What there is to say about how it stands.
+    pub message: Option<String>,
+    /// What came of it so far; its form depends on the kind.
+    pub result: Option<Value>,
+    /// Where its file can be fetched, while it can.
+    pub download: Option<String>,
+}
+
+/// What became of one file or subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportOutcome {
+    /// There is a template of it now.
+    Enrolled,
+    /// There is none, and the code says why.
+    Refused,
+    /// There was one already.
+    Duplicate,
+}
+
+/// One line of a report. Holds a name.
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReportEntry {
+    /// Which file.
+    pub path: String,
+    /// What became of it.
+    pub outcome: ReportOutcome,
+    /// For programs.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl fmt::Debug for ReportEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReportEntry {{ {:?}, {} }}", self.outcome, self.code)
+    }
+}
+
+/// A part of a report.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ReportPage {
+    /// In the order in which they came up.
+    pub entries: Vec<ReportEntry>,
+    /// Asks for what follows.
+    pub next: Option<String>,
+    /// Entries that were dropped because the report was full, or long ago.
+    pub dropped: u64,
+}
+
+/// A file that a job has made.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// Its bytes.
+    pub spool: Arc<Spool>,
+    /// What it is called.
+    pub name: String,
+}
+
+/// How a job ends that does not end as it should.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Stopped {
+    /// Somebody wants it to end.
+    #[error("cancelled")]
+    Cancelled,
+    /// It cannot go on.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why something cannot be done with a job.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum JobRefusal {
+    /// Too many wait.
+    #[error("{WAITING} jobs of this kind wait already; wait for one to end, or cancel one")]
+    TooMany,
+    /// There is none of this number.
+    #[error("there is no such job, or no longer")]
+    Unknown,
+    /// It has ended.
+    #[error("the job has ended")]
+    Ended,
+    /// The program is ending, or has no thread for it.
+    #[error("no job can be started now; try again")]
+    NoThread,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Run,
+    Pause,
+    Cancel,
+}
+
+struct Job {
+    view: JobView,
+    wanted: Wanted,
+    report: Vec<ReportEntry>,
+    report_bytes: usize,
+    dropped: u64,
+    download: Option<(Download, Monotonic)>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    /// In the order of their numbers.
+    jobs: VecDeque<Job>,
+    ending: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    clock: Arc<dyn Clock>,
+}
+
+/// All jobs. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs(Arc<Shared>);
+
+impl fmt::Debug for Jobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Jobs {{ {} }}", self.0.lock().jobs.len())
+    }
+}
+
+impl Shared {
+    // A job that panics holds no lock; a poisoned one would hold nothing half changed.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl State {
+    fn job(&mut self, id: u64) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.view.id == id)
+    }
+
+    /// The first of its kind that has not ended is the one that may run.
+    fn is_next(&self, id: u64, kind: JobKind) -> bool {
+        let mut open = self.jobs.iter().filter(|job| job.view.kind == kind && !job.view.state.has_ended());
+        open.next().is_some_and(|job| job.view.id == id)
+    }
+
+    /// Forgets what is too much.
+    fn tidy(&mut self, now: Monotonic) {
+        let mut ended = 0;
+        for job in self.jobs.iter_mut().rev().filter(|job| job.view.state.has_ended()) {
+            ended += 1;
+            if ended > KEPT_REPORTS {
+                job.dropped += job.report.len() as u64;
+                job.report = Vec::new();
+            }
+            if job.download.as_ref().is_some_and(|(_, until)| now >= *until) {
+                job.download = None;
+                job.view.download = None;
+            }
+        }
+        while ended > KEPT {
+            let oldest = self.jobs.iter().position(|job| job.view.state.has_ended());
+            self.jobs.remove(oldest.expect("some have ended"));
+            ended -= 1;
+        }
+    }
+}
+
+impl Jobs {
+    /// None yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), clock }))
+    }
+
+    /// Starts `work` on a thread of its own, or lets it wait for the one of its kind that runs.
+    pub fn start(
+        &self,
+        kind: JobKind,
+        by: String,
+        work: impl FnOnce(&JobControl) -> Result<(), Stopped> + Send + 'static,
+    ) -> Result<JobView, JobRefusal> {
+        let now = self.0.clock.wall();
+        let mut state = self.0.lock();
+        if state.ending {
+            return Err(JobRefusal::NoThread);
+        }
+        let open = state.jobs.iter().filter(|job| job.view.kind == kind && !job.view.state.has_ended());
+        if open.count() > WAITING {
+            return Err(JobRefusal::TooMany);
+        }
+        state.next += 1;
+        let id = state.next;
+        let view = JobView {
+            id,
+            kind,
+            state: JobState::Waiting,
+            done: 0,
+            total: 0,
+            started_at: now,
+            ended_at: None,
+            by,
+            message: None,
+            result: None,
+            download: None,
+        };
+        let control = JobControl { shared: Arc::clone(&self.0), id, kind };
+        // It waits for the lock that is held here, so that it finds itself among the jobs.
+        let thread = std::thread::Builder::new()
+            .name(format!("job-{}", kind.name()))
+            .spawn(move || run(&control, work));
+        if let Err(error) = thread {
+            tracing::warn!(%error, "a job has no thread");
+            return Err(JobRefusal::NoThread);
+        }
+        state.jobs.push_back(Job {
+            view: view.clone(),
+            wanted: Wanted::Run,
+            report: Vec::new(),
+            report_bytes: 0,
+            dropped: 0,
+            download: None,
+        });
+        state.tidy(self.0.clock.monotonic());
+        Ok(view)
+    }
+
+    /// All that are known, newest first.
+    pub fn list(&self) -> Vec<JobView> {
+        let mut state = self.0.lock();
+        state.tidy(self.0.clock.monotonic());
+        state.jobs.iter().rev().map(|job| job.view.clone()).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: u64) -> Option<JobView> {
+        let mut state = self.0.lock();
+        state.tidy(self.0.clock.monotonic());
+        state.job(id).map(|job| job.view.clone())
+    }
+
+    /// Holds one after its present step.
+    pub fn pause(&self, id: u64) -> Result<JobView, JobRefusal> {
+        self.want(id, Wanted::Pause)
+    }
+
+    /// Lets a held one go on.
+    pub fn resume(&self, id: u64) -> Result<JobView, JobRefusal> {
+        self.want(id, Wanted::Run)
+    }
+
+    /// Ends one after its present step.
+    pub fn cancel(&self, id: u64) -> Result<JobView, JobRefusal> {
+        self.want(id, Wanted::Cancel)
+    }
+
+    fn want(&self, id: u64, wanted: Wanted) -> Result<JobView, JobRefusal> {
+        let mut state = self.0.lock();
+        let job = state.job(id).ok_or(JobRefusal::Unknown)?;
+        if job.view.state.has_ended() {
+            return Err(JobRefusal::Ended);
+        }
+        // Whoever is cancelled stays so.
+        if job.wanted != Wanted::Cancel {
+            job.wanted = wanted;
+            job.view.state = match (wanted, job.view.state) {
+                (Wanted::Pause, JobState::Running) => JobState::Paused,
+                (Wanted::Run, JobState::Paused) => JobState::Running,
+                (_, as_it_is) => as_it_is,
+            };
+        }
+        let view = job.view.clone();
+        self.0.changed.notify_all();
+        Ok(view)
+    }
+
+    /// A part of a report: at most `limit` entries from the one numbered `after` on.
+    pub fn report(&self, id: u64, after: usize, limit: usize) -> Option<ReportPage> {
+        let mut state = self.0.lock();
+        let job = state.job(id)?;
+        let end = after.saturating_add(limit).min(job.report.len());
+        let entries = job.report.get(after..end).unwrap_or_default().to_vec();
+        let next = (end < job.report.len() && end > after).then(|| end.to_string());
+        Some(ReportPage { entries, next, dropped: job.dropped })
+    }
+
+    /// The file a job has made, while it can be fetched.
+    pub fn download(&self, id: u64) -> Option<Download> {
+        let mut state = self.0.lock();
+        state.tidy(self.0.clock.monotonic());
+        state.job(id)?.download.as_ref().map(|(download, _)| download.clone())
+    }
+
+    /// The file was fetched wholly: it is there for one.
+    pub fn fetched(&self, id: u64) {
+        if let Some(job) = self.0.lock().job(id) {
+            job.download = None;
+            job.view.download = None;
+        }
+    }
+
+    /// Cancels all, and starts nothing more.
+    pub fn cancel_all(&self) {
+        let mut state = self.0.lock();
+        state.ending = true;
+        for job in state.jobs.iter_mut().filter(|job| !job.view.state.has_ended()) {
+            job.wanted = Wanted::Cancel;
+        }
+        self.0.changed.notify_all();
+    }
+
+    /// Cancels all and waits for them, at most `patience`; false if some go on.
+    pub fn end(&self, patience: Duration) -> bool {
+        self.cancel_all();
+        let deadline = Instant::now() + patience;
+        let mut state = self.0.lock();
+        while state.jobs.iter().any(|job| !job.view.state.has_ended()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.0.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        true
+    }
+}
+
+/// What a job's thread does.
+fn run(control: &JobControl, work: impl FnOnce(&JobControl) -> Result<(), Stopped>) {
+    let result = match control.begin() {
+        Ok(()) => {
+            // Whatever the panic broke belongs to this job, and is dropped with it.
+            std::panic::catch_unwind(AssertUnwindSafe(|| work(control))).unwrap_or_else(|_| {
+                Err(Stopped::Failed("a fault of the program ended it; the log says where".to_owned()))
+            })
+        }
+        Err(stopped) => Err(stopped),
+    };
+    let (name, id) = (control.kind.name(), control.id);
+    let (state, message) = match result {
+        Ok(()) => (JobState::Done, None),
+        Err(Stopped::Cancelled) => (JobState::Cancelled, None),
+        Err(Stopped::Failed(why)) => (JobState::Failed, Some(why)),
+    };
+    tracing::info!(job = id, kind = name, ?state, "a job has ended");
+    control.change(|job, now, wall| {
+        job.view.state = state;
+        job.view.ended_at = Some(wall);
+        job.view.message = message.or(job.view.message.take());
+        if let Some((_, until)) = &mut job.download {
+            *until = now + DOWNLOAD;
+        }
+    });
+}
+
+/// A job's own view of itself.
+pub struct JobControl {
+    shared: Arc<Shared>,
+    id: u64,
+    kind: JobKind,
+}
+
+impl fmt::Debug for JobControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobControl({})", self.id)
+    }
+}
+
+impl JobControl {
+    /// Waits for its turn.
+    fn begin(&self) -> Result<(), Stopped> {
+        let mut state = self.shared.lock();
+        loop {
+            let next = state.is_next(self.id, self.kind);
+            let Some(job) = state.job(self.id) else { return Err(Stopped::Cancelled) };
+            match job.wanted {
+                Wanted::Cancel => return Err(Stopped::Cancelled),
+                Wanted::Run if next => {
+                    job.view.state = JobState::Running;
+                    self.shared.changed.notify_all();
+                    return Ok(());
+                }
+                Wanted::Pause if next => job.view.state = JobState::Paused,
+                Wanted::Run | Wanted::Pause => {}
+            }
+            state = self.shared.wait(state);
+        }
+    }
+
+    /// Between two whole steps: waits while the job is held; an error when it is to end.
+    pub fn checkpoint(&self) -> Result<(), Stopped> {
+        let mut state = self.shared.lock();
+        loop {
+            match state.job(self.id).map(|job| job.wanted) {
+                Some(Wanted::Run) => return Ok(()),
+                Some(Wanted::Pause) => state = self.shared.wait(state),
+                Some(Wanted::Cancel) | None => return Err(Stopped::Cancelled),
+            }
+        }
+    }
+
+    /// Whether it is to end. For steps that can stop in the middle and leave nothing behind.
+    pub fn is_cancelled(&self) -> bool {
+        self.shared.lock().job(self.id).is_none_or(|job| job.wanted == Wanted::Cancel)
+    }
+
+    /// How far it is.
+    pub fn progress(&self, done: u64, total: u64) {
+        self.change(|job, _, _| (job.view.done, job.view.total) = (done, total));
+    }
+
+    /// Adds to the report.
+    pub fn report(&self, entries: impl IntoIterator<Item = ReportEntry>) {
+        self.change(|job, _, _| {
+            for entry in entries {
+                let bytes = entry.path.len() + entry.message.len();
+                if job.report.len() >= REPORT_ENTRIES || job.report_bytes + bytes > REPORT_BYTES {
+                    job.dropped += 1;
+                } else {
+                    job.report_bytes += bytes;
+                    job.report.push(entry);
+                }
+            }
+        });
+    }
+
+    /// What came of it so far.
+    pub fn result(&self, result: Value) {
+        self.change(|job, _, _| job.view.result = Some(result));
+    }
+
+    /// What there is to say about how it stands.
+    pub fn message(&self, message: impl Into<String>) {
+        let message = message.into();
+        self.change(|job, _, _| job.view.message = Some(message));
+    }
+
+    /// Offers a file, to be fetched once the job is done.
+    pub fn offer(&self, download: Download) {
+        self.change(|job, now, _| {
+            job.view.download = Some(format!("/api/jobs/{}/download", job.view.id));
+            job.download = Some((download, now + DOWNLOAD));
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Job, Monotonic, UnixMillis)) {
+        let (now, wall) = (self.shared.clock.monotonic(), self.shared.clock.wall());
+        let mut state = self.shared.lock();
+        if let Some(job) = state.job(self.id) {
+            change(job, now, wall);
+        }
+        state.tidy(now);
+        self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::clock::SimulatedClock;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn jobs() -> (Arc<SimulatedClock>, Jobs) {
+        let clock = Arc::new(SimulatedClock::new(UnixMillis(1_000)));
+        (clock.clone(), Jobs::new(clock))
+    }
+
+    /// Waits until a job is as it should be.
+    #[track_caller]
+    fn until(jobs: &Jobs, id: u64, is: impl Fn(&JobView) -> bool) -> JobView {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = jobs.0.lock();
+        loop {
+            let view = state.job(id).unwrap().view.clone();
+            if is(&view) {
+                return view;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{view:?}");
+            state = jobs.0.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    /// A job that takes a step whenever it is told to.
+    fn stepping(jobs: &Jobs, kind: JobKind) -> (u64, Sender<()>, Receiver<u64>) {
+        let (step, steps) = channel::<()>();
+        let (tell, told) = channel();
+        let job = jobs.start(kind, "ada".to_owned(), move |control| {
+            let mut done = 0;
+            while steps.recv().is_ok() {
+                control.checkpoint()?;
+                done += 1;
+                control.progress(done, 3);
+                tell.send(done).map_err(|_| Stopped::Failed("nobody listens".to_owned()))?;
+            }
+            Ok(())
+        });
+        (job.unwrap().id, step, told)
+    }
+
+    #[test]
+    fn job_runs_to_its_end_with_progress_result_and_report() {
+        let (_, jobs) = jobs();
+        let job = jobs.start(JobKind::Import, "ada".to_owned(), |control| {
+            control.progress(2, 2);
+            control.report((0..5).map(|number| ReportEntry {
+                path: format!("a/{number}"),
+                outcome: ReportOutcome::Enrolled,
+                code: "enrolled",
+                message: String::new(),
+            }));
+            control.result(serde_json::json!({ "templates": 5 }));
+            Ok(())
+        });
+        let id = job.unwrap().id;
+        let view = until(&jobs, id, |view| view.state == JobState::Done);
+        assert_eq!((view.done, view.total, view.ended_at), (2, 2, Some(UnixMillis(1_000))));
+        assert_eq!(view.result.unwrap()["templates"], 5);
+        let page = jobs.report(id, 0, 3).unwrap();
+        assert_eq!((page.entries.len(), page.next.as_deref()), (3, Some("3")));
+        let page = jobs.report(id, 3, 3).unwrap();
+        assert_eq!((page.entries.len(), page.next, page.dropped), (2, None, 0));
+        assert_eq!(jobs.report(id, 999, 3).unwrap().entries.len(), 0);
+    }
+
+    #[test]
+    fn paused_job_takes_no_step_until_it_is_resumed() {
+        let (_, jobs) = jobs();
+        let (id, step, told) = stepping(&jobs, JobKind::Import);
+        step.send(()).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(1));
+        assert_eq!(jobs.pause(id).unwrap().state, JobState::Paused);
+        step.send(()).unwrap();
+        assert!(told.recv_timeout(Duration::from_millis(50)).is_err());
+        assert_eq!(jobs.resume(id).unwrap().state, JobState::Running);
+        assert_eq!(told.recv_timeout(PATIENCE), Ok(2));
+        drop(step);
+        until(&jobs, id, |view| view.state == JobState::Done);
+        assert_eq!(jobs.pause(id), Err(JobRefusal::Ended));
+    }
+
+    #[test]
+    fn cancelled_job_ends_at_its_next_checkpoint_even_while_it_is_paused() {
+        let (_, jobs) = jobs();
+        let (id, step, told) = stepping(&jobs, JobKind::Import);
+        step.send(()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        jobs.pause(id).unwrap();
+        step.send(()).unwrap();
+        jobs.cancel(id).unwrap();
+        jobs.resume(id).unwrap();
+        let view = until(&jobs, id, |view| view.state == JobState::Cancelled);
+        assert_eq!((view.done, view.ended_at.is_some()), (1, true));
+    }
+
+    #[test]
+    fn one_of_a_kind_runs_and_a_few_wait() {
+        let (_, jobs) = jobs();
+        let (first, step, told) = stepping(&jobs, JobKind::Import);
+        until(&jobs, first, |view| view.state == JobState::Running);
+        let (second, second_step, _second_told) = stepping(&jobs, JobKind::Import);
+        let (third, _third_step, _third_told) = stepping(&jobs, JobKind::Import);
+        let refused = jobs.start(JobKind::Import, String::new(), |_| Ok(()));
+        assert_eq!(refused.unwrap_err(), JobRefusal::TooMany);
+        let (other, other_step, _told) = stepping(&jobs, JobKind::Backup);
+        until(&jobs, other, |view| view.state == JobState::Running);
+        assert_eq!(jobs.get(second).unwrap().state, JobState::Waiting);
+        // One that waits can be cancelled.
+        jobs.cancel(third).unwrap();
+        until(&jobs, third, |view| view.state == JobState::Cancelled);
+        drop((step, told));
+        until(&jobs, first, |view| view.state == JobState::Done);
+        until(&jobs, second, |view| view.state == JobState::Running);
+        drop(second_step);
+        until(&jobs, second, |view| view.state == JobState::Done);
+        assert!(!jobs.end(Duration::ZERO), "one still waits for its step");
+        drop(other_step);
+        assert!(jobs.end(PATIENCE));
+    }
+
+    #[test]
+    fn panic_is_a_failed_job_and_the_next_one_runs() {
+        let (_, jobs) = jobs();
+        let id = jobs.start(JobKind::Reembed, String::new(), |_| panic!("on purpose")).unwrap().id;
+        let view = until(&jobs, id, |view| view.state == JobState::Failed);
+        assert!(view.message.unwrap().contains("the log says where"));
+        let id = jobs.start(JobKind::Reembed, String::new(), |_| Ok(())).unwrap().id;
+        until(&jobs, id, |view| view.state == JobState::Done);
+    }
+
+    #[test]
+    fn ending_cancels_what_runs_waits_or_is_paused_and_starts_nothing_more() {
+        let (_, jobs) = jobs();
+        let (running, step, told) = stepping(&jobs, JobKind::Import);
+        step.send(()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        let (_, _waiting_step, _waiting_told) = stepping(&jobs, JobKind::Import);
+        let (paused, paused_step, paused_told) = stepping(&jobs, JobKind::Backup);
+        paused_step.send(()).unwrap();
+        paused_told.recv_timeout(PATIENCE).unwrap();
+        jobs.pause(paused).unwrap();
+        paused_step.send(()).unwrap();
+        step.send(()).unwrap();
+        let ends = std::thread::spawn({
+            let jobs = jobs.clone();
+            move || jobs.end(PATIENCE)
+        });
+        until(&jobs, paused, |view| view.state == JobState::Cancelled);
+        drop((step, paused_step));
+        assert!(ends.join().unwrap());
+        assert!(jobs.get(running).unwrap().state.has_ended());
+        assert_eq!(jobs.start(JobKind::Import, String::new(), |_| Ok(())), Err(JobRefusal::NoThread));
+    }
+
+    #[test]
+    fn what_has_ended_is_kept_within_bounds() {
+        let (_, jobs) = jobs();
+        for number in 0..30 {
+            let id = jobs.start(JobKind::Import, String::new(), |control| {
+                control.report((0..REPORT_ENTRIES + 3).map(|_| ReportEntry {
+                    path: String::new(),
+                    outcome: ReportOutcome::Refused,
+                    code: "no_face",
+                    message: String::new(),
+                }));
+                Ok(())
+            });
+            let id = id.unwrap().id;
+            assert_eq!(id, number + 1);
+            until(&jobs, id, |view| view.state == JobState::Done);
+        }
+        let kept = jobs.list();
+        assert_eq!((kept.len(), kept[0].id), (KEPT, 30));
+        let entries = |id: u64| {
+            let page = jobs.report(id, 0, usize::MAX).unwrap();
+            (page.entries.len(), page.dropped)
+        };
+        assert_eq!(entries(30), (REPORT_ENTRIES, 3));
+        assert_eq!(entries(20), (0, REPORT_ENTRIES as u64 + 3));
+    }
+
+    #[test]
+    fn file_can_be_fetched_once_and_for_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = crate::vault::StateFolder::open_or_create(&folder.path().join("s")).unwrap();
+        let (clock, jobs) = jobs();
+        let make = |jobs: &Jobs| {
+            let spool = crate::spool::SpoolWriter::create(&state, 1).unwrap().finish().unwrap();
+            let download = Download { spool: Arc::new(spool), name: "limen.backup".to_owned() };
+            let id = jobs.start(JobKind::Backup, String::new(), move |control| {
+                control.offer(download);
+                Ok(())
+            });
+            let id = id.unwrap().id;
+            let view = until(jobs, id, |view| view.state == JobState::Done);
+            assert_eq!(view.download, Some(format!("/api/jobs/{id}/download")));
+            id
+        };
+        let once = make(&jobs);
+        assert!(jobs.download(once).is_some());
+        jobs.fetched(once);
+        assert!(jobs.download(once).is_none() && jobs.get(once).unwrap().download.is_none());
+        let late = make(&jobs);
+        clock.advance(DOWNLOAD);
+        assert!(jobs.download(late).is_none() && jobs.get(late).unwrap().download.is_none());
+    }
+}

@@ -1,0 +1,138 @@
+// People: giving pictures and what is said of bad ones, enrolling, recognising at once, editing, the
+// quality view, erasing with a receipt.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { Client, Device, launch, open, portrait, signIn, until } from './harness.mjs';
+
+let device;
+let browser;
+let page;
+before(async () => {
+  device = await Device.start();
+  await Client.owner(device);
+  browser = await launch();
+  page = await open(browser, device, { where: '/sign-in' });
+  await signIn(page);
+});
+after(async () => {
+  await browser?.close();
+  await device?.stop();
+});
+
+const choose = (files) => page.getByLabel('Choose pictures').setInputFiles(files);
+const card = (name) => page.getByRole('article', { name });
+
+test('each unusable file gets its own reason, and the good ones beside it are kept', async () => {
+  const folder = fs.mkdtempSync(path.join(device.folder, 'files-'));
+  const write = (name, bytes) => {
+    const file = path.join(folder, name);
+    fs.writeFileSync(file, bytes);
+    return file;
+  };
+  const good = fs.readFileSync(portrait('joe_biden_1'));
+  await page.goto(`${device.origin}/enrol`);
+  await choose([
+    portrait('joe_biden_1'),
+    write('letter.jpg', 'this is no picture'),
+    write('cut.jpg', good.subarray(0, 700)),
+    write('notes.txt', 'not even a name of one'),
+    path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../../docs/images', fs.readdirSync(path.join(path.dirname(new URL(import.meta.url).pathname), '../../docs/images')).find((name) => name.endsWith('.png'))),
+  ]);
+  await card('joe_biden_1.jpg').getByText(/Face found/).waitFor();
+  for (const [name, reason] of [['letter.jpg', /not.*(picture|JPEG)/i], ['cut.jpg', /./], ['notes.txt', /not a JPEG/i]]) {
+    await until(`a reason for ${name}`, async () => {
+      const words = await card(name).innerText();
+      return !/Looking for faces/.test(words) && reason.test(words.replace(name, ''));
+    });
+    assert.doesNotMatch(await card(name).innerText(), /Face found/);
+  }
+  assert.deepEqual(page.faults, []);
+});
+
+test('whoever is enrolled is recognised at once, without a restart', async () => {
+  await page.goto(`${device.origin}/enrol`);
+  await choose([portrait('joe_biden_1')]);
+  await card('joe_biden_1.jpg').getByText(/Face found/).waitFor();
+  await page.getByLabel('Name', { exact: true }).fill('Joe Biden');
+  await page.getByRole('button', { name: 'Enrol', exact: true }).click();
+  await page.getByText('Joe Biden is enrolled').waitFor();
+  // He stays unknown in the built-in scene until he is enrolled.
+  const client = new Client(device);
+  await client.signIn('owner', 'correct horse battery');
+  await until('an event that names him', async () => {
+    const { events } = await client.expect(200, 'GET', '/api/events?kind=identified&limit=50');
+    return events.some((event) => event.name === 'Joe Biden');
+  }, 120_000);
+});
+
+test('enrolling somebody under a second name asks first', async () => {
+  await page.goto(`${device.origin}/enrol`);
+  await choose([portrait('joe_biden_1')]);
+  await card('joe_biden_1.jpg').getByText(/Looks like Joe Biden/).waitFor();
+  await page.getByLabel('Name', { exact: true }).fill('Somebody Else');
+  await page.getByRole('button', { name: 'Enrol', exact: true }).click();
+  const dialog = page.getByRole('dialog', { name: /looks like/i });
+  await dialog.getByText('Joe Biden', { exact: true }).waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  const { subjects } = await (await page.request.get(`${device.origin}/api/subjects`)).json();
+  assert.ok(!subjects.some((subject) => subject.name === 'Somebody Else'));
+});
+
+test('people are found by the beginning of any word of their name', async () => {
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joe Biden/ }).waitFor();
+  await page.getByRole('searchbox').fill('bid');
+  await until('the others to go', async () => (await page.getByRole('link', { name: /Barack Obama/ }).count()) === 0);
+  assert.equal(await page.getByRole('link', { name: /Joe Biden/ }).count() > 0, true);
+});
+
+test('a person can be renamed, noted and put in a group', async () => {
+  const client = new Client(device);
+  await client.signIn('owner', 'correct horse battery');
+  await client.expect(201, 'POST', '/api/groups', { name: 'Household' });
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joe Biden/ }).first().click();
+  await page.getByLabel('Name', { exact: true }).fill('Joseph Biden');
+  await page.getByLabel('Notes').fill('Comes on Mondays');
+  await page.getByText('Household').click();
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('heading', { name: 'Joseph Biden' }).waitFor();
+  const { subjects } = await (await page.request.get(`${device.origin}/api/subjects?search=joseph`)).json();
+  assert.equal(subjects[0].notes, 'Comes on Mondays');
+  assert.deepEqual(subjects[0].groups.map((group) => group.name), ['Household']);
+});
+
+test('the quality view says what each sample is worth', async () => {
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Barack Obama/ }).first().click();
+  const samples = page.getByRole('region', { name: 'Samples' });
+  await until('the verdicts', async () => /Helps|Weak|Conflict|Disagrees/.test(await samples.innerText()));
+  await page.getByRole('region', { name: 'Closest others' }).getByText(/Eileen Collins|Joseph Biden/).first().waitFor();
+});
+
+test('erasing asks for the name, tells what was removed, and nothing answers afterwards', async () => {
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden/ }).first().click();
+  await page.getByRole('heading', { name: 'Joseph Biden' }).waitFor();
+  const id = new URL(page.url()).pathname.split('/').pop();
+  const subject = await (await page.request.get(`${device.origin}/api/subjects/${id}`)).json();
+  const picture = subject.samples_list[0].picture;
+  assert.equal((await page.request.get(device.origin + picture)).status(), 200);
+
+  await page.getByRole('button', { name: 'Erase this person' }).click();
+  const dialog = page.getByRole('dialog', { name: /Erase Joseph Biden/ });
+  await dialog.getByRole('button', { name: 'Erase for good' }).click();
+  await dialog.getByRole('alert').waitFor();
+  await dialog.getByLabel(/To confirm/).fill('Joseph Biden');
+  await dialog.getByRole('button', { name: 'Erase for good' }).click();
+  const receipt = page.getByRole('dialog', { name: 'Erased' });
+  await receipt.getByRole('row', { name: /Pictures 1/ }).waitFor();
+  await receipt.getByRole('button', { name: 'Done' }).click();
+  await page.waitForURL((url) => url.pathname === '/faces');
+  assert.equal((await page.request.get(`${device.origin}/api/subjects/${id}`)).status(), 404);
+  assert.equal((await page.request.get(device.origin + picture)).status(), 404);
+  assert.deepEqual(page.faults, []);
+});

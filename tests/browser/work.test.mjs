@@ -1,0 +1,207 @@
+// Comparing pictures, importing a folder, unknown faces, events and charts, settings, jobs.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { Client, Device, launch, open, OWNER, portrait, signIn, until } from './harness.mjs';
+
+let device;
+let browser;
+let page;
+let client;
+before(async () => {
+  device = await Device.start({ settings: { 'sightings.keep': true, 'events.keep_crops': true } });
+  client = await Client.owner(device);
+  browser = await launch();
+  page = await open(browser, device, { where: '/sign-in' });
+  await signIn(page);
+});
+after(async () => {
+  await browser?.close();
+  await device?.stop();
+});
+
+const main = () => page.locator('main');
+const give = (region, file) => page.getByRole('region', { name: region, exact: true }).getByLabel('Choose a picture').setInputFiles(file);
+const result = () => page.getByRole('region', { name: 'Result' });
+
+test('who is this: somebody enrolled is named, a stranger is nobody', async () => {
+  await page.goto(`${device.origin}/verify`);
+  await give('Picture', portrait('barack_obama_3'));
+  await page.getByText(/Face found/).waitFor();
+  await page.getByRole('button', { name: 'Find out' }).click();
+  await result().getByRole('heading', { name: 'Barack Obama' }).waitFor();
+  await page.goto(`${device.origin}/verify`);
+  await give('Picture', portrait('grace_hopper_1'));
+  await page.getByText(/Face found/).waitFor();
+  await page.getByRole('button', { name: 'Find out' }).click();
+  await result().getByRole('heading', { name: 'Nobody enrolled' }).waitFor();
+});
+
+test('same person: two pictures of one match, of two do not', async () => {
+  for (const [other, words] of [['barack_obama_3', 'The same person'], ['joe_biden_1', 'Not the same person']]) {
+    await page.goto(`${device.origin}/verify?mode=two`);
+    await give('One picture', portrait('barack_obama_1'));
+    await give('Another picture', portrait(other));
+    await until('both faces', async () => (await page.getByText(/Face found/).count()) === 2);
+    await page.getByRole('button', { name: 'Compare' }).click();
+    await result().getByRole('heading', { name: words, exact: true }).waitFor();
+    await result().getByText('comparison score').waitFor();
+  }
+});
+
+test('is it this person: a claim is checked against the one claimed', async () => {
+  await page.goto(`${device.origin}/verify?mode=claim`);
+  await give('Picture', portrait('eileen_collins_1'));
+  await page.getByText(/Face found/).waitFor();
+  await page.getByLabel('Claimed person').fill('Barack');
+  await page.getByRole('option', { name: /Barack Obama/ }).click();
+  await page.getByRole('button', { name: 'Compare' }).click();
+  await result().getByRole('heading', { name: 'Not the same person' }).waitFor();
+});
+
+test('a folder of people is imported with a report of every file', async () => {
+  const folder = path.join(device.folder, 'people');
+  const put = (name, file, bytes) => {
+    fs.mkdirSync(path.join(folder, name), { recursive: true });
+    fs.writeFileSync(path.join(folder, name, file), bytes);
+  };
+  put('Grace Hopper', '1.jpg', fs.readFileSync(portrait('grace_hopper_1')));
+  put('Joe Biden', '1.jpg', fs.readFileSync(portrait('joe_biden_1')));
+  put('Joe Biden', 'broken.jpg', Buffer.from('no picture at all'));
+  await page.goto(`${device.origin}/import`);
+  await page.getByLabel('Choose a folder').setInputFiles(folder);
+  await page.getByRole('heading', { name: 'Ready to import' }).waitFor();
+  await page.getByRole('button', { name: 'Import', exact: true }).click();
+  await until('the import to be done', async () => (await client.expect(200, 'GET', '/api/jobs')).jobs.some((job) => job.kind === 'import' && job.state === 'done'), 90_000);
+  const { jobs: [job] } = await client.expect(200, 'GET', '/api/jobs');
+  const { entries } = await client.expect(200, 'GET', `/api/jobs/${job.id}/report`);
+  assert.deepEqual(entries.map((entry) => [entry.path.split('/').slice(-2).join('/'), entry.outcome]).sort(), [
+    ['Grace Hopper/1.jpg', 'enrolled'], ['Joe Biden/1.jpg', 'enrolled'], ['Joe Biden/broken.jpg', 'refused'],
+  ]);
+  await page.getByText('Done').first().waitFor();
+  // The page may be closed and opened again meanwhile.
+  await page.goto(`${device.origin}/jobs`);
+  await page.getByText('Done').first().waitFor();
+  for (const name of ['Grace Hopper', 'Joe Biden']) {
+    const { subjects } = await client.expect(200, 'GET', `/api/subjects?search=${encodeURIComponent(name)}`);
+    assert.equal(subjects.length, 1, name);
+    await client.expect(200, 'DELETE', `/api/subjects/${subjects[0].id}`);
+  }
+});
+
+test('unknown visitors appear in groups and one can be named', async () => {
+  await until('sightings', async () => (await client.expect(200, 'GET', '/api/sightings')).groups.length >= 2, 180_000);
+  await page.goto(`${device.origin}/unknown`);
+  const tiles = page.getByRole('article', { name: /^Unknown, group/ });
+  await tiles.first().waitFor();
+  await tiles.first().getByRole('button', { name: 'Name', exact: true }).click();
+  const dialog = page.getByRole('dialog', { name: 'Who is this?' });
+  await dialog.getByLabel('Name', { exact: true }).fill('The Visitor');
+  await dialog.getByRole('button', { name: 'Enrol' }).click();
+  await page.getByText('The Visitor is enrolled').waitFor();
+  await until('an event that names the visitor', async () => {
+    const { events } = await client.expect(200, 'GET', '/api/events?kind=identified&limit=50');
+    return events.some((event) => event.name === 'The Visitor');
+  }, 120_000);
+});
+
+test('an ignored group is out of sight', async () => {
+  const { groups } = await client.expect(200, 'GET', '/api/sightings');
+  assert.ok(groups.length > 0, 'the scene has a second stranger');
+  await client.expect(200, 'POST', `/api/sightings/${groups[0].id}/ignore`, { ignored: true }).catch(() => client.expect(204, 'POST', `/api/sightings/${groups[0].id}/ignore`, { ignored: true }));
+  const left = await client.expect(200, 'GET', '/api/sightings');
+  assert.ok(!left.groups.some((group) => group.id === groups[0].id));
+});
+
+test('events are listed as they come, filtered, and told with their reason', async () => {
+  await page.goto(`${device.origin}/events`);
+  const list = page.getByRole('region', { name: 'Events' });
+  await list.getByText('Barack Obama').first().waitFor();
+  await main().getByRole('button', { name: 'Unknown', exact: true }).click();
+  await until('only unknown ones', async () => (await list.getByText('Barack Obama').count()) === 0);
+  await list.getByRole('button').or(list.getByRole('link')).first().click();
+  const detail = page.getByRole('dialog');
+  await detail.getByText(/score|threshold|nobody/i).first().waitFor();
+  await page.keyboard.press('Escape');
+  await detail.waitFor({ state: 'detached' });
+  assert.deepEqual(page.faults, []);
+});
+
+test('events can be taken along as a table and as JSON', async () => {
+  const csv = await page.request.get(`${device.origin}/api/events/export?format=csv`);
+  assert.match(csv.headers()['content-type'], /^text\/csv/);
+  const lines = (await csv.text()).trim().split('\r\n');
+  assert.ok(lines.length > 3 && lines[0].includes('captured_at'), lines[0]);
+  const json = await (await page.request.get(`${device.origin}/api/events/export?format=json`)).json();
+  assert.ok((json.events ?? json).length >= lines.length - 1);
+});
+
+test('charts show visits by hour and can be read as a table', async () => {
+  await page.goto(`${device.origin}/events?view=charts`);
+  await page.getByRole('heading', { name: 'Visits' }).waitFor();
+  await page.getByText('recognised', { exact: true }).first().waitFor();
+  await page.getByRole('heading', { name: 'From capture to decision' }).waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
+test('a threshold changed on the page counts at once, and a bad value is told at its field', async () => {
+  await page.goto(`${device.origin}/settings`);
+  await page.getByRole('searchbox').fill('identification.threshold');
+  const field = page.getByLabel(/threshold/i).first();
+  await field.fill('7');
+  await page.getByRole('button', { name: /save|apply/i }).first().click();
+  await until('the refusal', async () => /0.*0\.95/.test(await main().innerText()));
+  await field.fill('0.9');
+  await page.getByRole('button', { name: /save|apply/i }).first().click();
+  await until('the change', async () => {
+    const { sections } = await client.expect(200, 'GET', '/api/settings');
+    return sections.flatMap((section) => section.settings).find((setting) => setting.path === 'identification.threshold').value === 0.9;
+  });
+  const since = Date.now();
+  await until('somebody enrolled to be unknown now', async () => {
+    const { events } = await client.expect(200, 'GET', `/api/events?kind=unknown&from=${since}&limit=20`);
+    return events.some((event) => event.score > 0.5 && event.score < 0.9);
+  }, 120_000);
+  await client.expect(200, 'PATCH', '/api/settings', { changes: { 'identification.threshold': null } });
+  const { entries } = await client.expect(200, 'GET', '/api/audit?limit=200');
+  assert.ok(entries.some((entry) => /settings/.test(entry.what)), 'the change is in the audit log');
+});
+
+test('the broker can be tried before it is saved', async () => {
+  const tried = await client.expect(200, 'POST', '/api/settings/test-broker', { changes: { 'mqtt.host': '127.0.0.1', 'mqtt.port': 9 } });
+  assert.equal(tried.ok, false);
+  assert.match(tried.message, /nothing listens/);
+});
+
+test('a backup runs as a job and can be fetched by its owner', async () => {
+  await page.goto(`${device.origin}/jobs`);
+  await page.getByRole('button', { name: 'Back up' }).click();
+  const dialog = page.getByRole('dialog', { name: /Back up/ });
+  await dialog.getByLabel('Passphrase', { exact: true }).fill('a passphrase for the backup');
+  await dialog.getByLabel('The same again', { exact: true }).fill('a passphrase for the backup');
+  await dialog.getByRole('button', { name: 'Start the backup' }).click();
+  const job = await until('the backup', async () => {
+    const { jobs } = await client.expect(200, 'GET', '/api/jobs');
+    return jobs.find((each) => each.kind === 'backup' && each.state === 'done');
+  }, 60_000);
+  const download = await page.request.get(device.origin + job.download);
+  assert.equal(download.status(), 200);
+  assert.ok((await download.body()).length > 4096);
+  assert.ok(!(await download.body()).includes(Buffer.from('SQLite format 3')), 'it is encrypted');
+  assert.deepEqual(page.faults, []);
+});
+
+test('a restart asked for on the page is one: the same settings, the same accounts', async () => {
+  const starts = () => device.log.split('web server listens').length - 1;
+  const before = starts();
+  await client.expect(202, 'POST', '/api/restart');
+  await until('the device to start again', () => starts() > before, 60_000);
+  const again = new Client(device);
+  await until('the device to be back', async () => (
+    (await again.call('POST', '/api/sign-in', { ...OWNER }).catch(() => null))?.status === 200
+  ), 60_000);
+  const { subjects } = await again.expect(200, 'GET', '/api/subjects?search=visitor');
+  assert.ok(subjects.length === 1, 'whoever was enrolled is still there');
+});
