@@ -147,7 +147,8 @@ pub fn bench_lists(state: &StateFolder, key: &RootKey, events: u64) -> Result<Li
     let day = 24 * HOUR_MS;
     let all = EventFilter::default();
     let half = Some(EventCursor { captured_at: UnixMillis(now.0 - year / 2), sequence: u64::MAX >> 1 });
-    let whom = Some(subject(7));
+    // The one of the first visit.
+    let whom = Some(subject(0));
     let questions = [
         ("newest", all.clone(), None),
         ("in the middle", all.clone(), half),

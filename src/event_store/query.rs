@@ -18,7 +18,7 @@ use crate::gallery::{SubjectId, SubjectName};
 use crate::reason::Reason;
 
 /// Entries of an index that one list reads at most.
-const EXAMINED: usize = 4_000;
+const EXAMINED: usize = 2_000;
 /// Milliseconds of an hour.
 pub const HOUR_MS: i64 = 3_600_000;
 /// Upper bounds of the buckets that latencies are counted in, milliseconds; a last bucket has none. The
@@ -197,8 +197,11 @@ pub(super) fn one(db: &Connection, boot: &[u8; 16], id: EventId) -> rusqlite::Re
 
 const HOURS: &str =
     "select at, identified, unknown, undecided, ring from hour where at >= ?1 and at < ?2 order by at";
-const LATENCIES: &str =
-    "select bucket, sum(count) from hour_latency where at >= ?1 and at < ?2 group by bucket";
+const LATENCIES: &str = "select
+        sum(up_to_20), sum(up_to_30), sum(up_to_50), sum(up_to_75), sum(up_to_100), sum(up_to_150),
+        sum(up_to_200), sum(up_to_300), sum(up_to_500), sum(up_to_750), sum(up_to_1000),
+        sum(up_to_2000), sum(up_to_5000), sum(longer)
+    from hour_latency where at >= ?1 and at < ?2";
 
 /// What happened in the hours that begin from `from` on and before `to`.
 pub(super) fn summary(db: &Connection, from: UnixMillis, to: UnixMillis) -> rusqlite::Result<EventSummary> {
@@ -213,15 +216,14 @@ pub(super) fn summary(db: &Connection, from: UnixMillis, to: UnixMillis) -> rusq
     };
     let hours =
         db.prepare_cached(HOURS)?.query_map(params![from.0, to.0], hour)?.collect::<Result<_, _>>()?;
-    let mut latency = [0; LATENCY_BOUNDS_MS.len() + 1];
-    let mut query = db.prepare_cached(LATENCIES)?;
-    let mut rows = query.query(params![from.0, to.0])?;
-    while let Some(row) = rows.next()? {
-        let (bucket, count): (usize, u64) = (row.get(0)?, row.get(1)?);
-        if let Some(counted) = latency.get_mut(bucket) {
-            *counted = count;
+    let latency = db.prepare_cached(LATENCIES)?.query_row(params![from.0, to.0], |row| {
+        let mut latency = [0; LATENCY_BOUNDS_MS.len() + 1];
+        for (bucket, count) in latency.iter_mut().enumerate() {
+            // Null where there is no hour.
+            *count = row.get::<_, Option<u64>>(bucket)?.unwrap_or(0);
         }
-    }
+        Ok(latency)
+    })?;
     Ok(EventSummary { hours, latency })
 }
 

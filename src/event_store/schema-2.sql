@@ -16,36 +16,43 @@ create table hour (
     ring integer not null check (ring >= 0)
 ) strict;
 
--- From capture to decision, for the events that are decisions: how many took how long.
+-- From capture to decision, for the events that are decisions: how many took so many milliseconds, and more
+-- than the column before says. The bounds stand in query.rs too.
 create table hour_latency (
-    at integer not null check (at % 3600000 = 0),
-    -- Place among the bounds that query.rs and the triggers name; the last has none.
-    bucket integer not null check (bucket between 0 and 13),
-    count integer not null check (count >= 0),
-    primary key (at, bucket)
-) strict, without rowid;
+    at integer primary key check (at % 3600000 = 0),
+    up_to_20 integer not null check (up_to_20 >= 0),
+    up_to_30 integer not null check (up_to_30 >= 0),
+    up_to_50 integer not null check (up_to_50 >= 0),
+    up_to_75 integer not null check (up_to_75 >= 0),
+    up_to_100 integer not null check (up_to_100 >= 0),
+    up_to_150 integer not null check (up_to_150 >= 0),
+    up_to_200 integer not null check (up_to_200 >= 0),
+    up_to_300 integer not null check (up_to_300 >= 0),
+    up_to_500 integer not null check (up_to_500 >= 0),
+    up_to_750 integer not null check (up_to_750 >= 0),
+    up_to_1000 integer not null check (up_to_1000 >= 0),
+    up_to_2000 integer not null check (up_to_2000 >= 0),
+    up_to_5000 integer not null check (up_to_5000 >= 0),
+    longer integer not null check (longer >= 0)
+) strict;
 
 insert into hour (at, identified, unknown, undecided, ring)
     select captured_at - captured_at % 3600000, sum(verdict is 'identified'), sum(verdict is 'unknown'),
         sum(verdict is 'undecided'), sum(kind = 'ring')
     from event where kind in ('ended', 'ring') group by 1;
 
-insert into hour_latency (at, bucket, count)
-    select captured_at - captured_at % 3600000, case when event.latency_ms <= 20 then 0
-            when event.latency_ms <= 30 then 1
-            when event.latency_ms <= 50 then 2
-            when event.latency_ms <= 75 then 3
-            when event.latency_ms <= 100 then 4
-            when event.latency_ms <= 150 then 5
-            when event.latency_ms <= 200 then 6
-            when event.latency_ms <= 300 then 7
-            when event.latency_ms <= 500 then 8
-            when event.latency_ms <= 750 then 9
-            when event.latency_ms <= 1000 then 10
-            when event.latency_ms <= 2000 then 11
-            when event.latency_ms <= 5000 then 12
-            else 13 end, count(*)
-    from event where kind in ('identified', 'unknown') group by 1, 2;
+insert into hour_latency (at,
+        up_to_20, up_to_30, up_to_50, up_to_75, up_to_100, up_to_150, up_to_200, up_to_300, up_to_500,
+        up_to_750, up_to_1000, up_to_2000, up_to_5000, longer)
+    select captured_at - captured_at % 3600000,
+        sum(latency_ms <= 20), sum(latency_ms > 20 and latency_ms <= 30), sum(latency_ms > 30 and
+        latency_ms <= 50), sum(latency_ms > 50 and latency_ms <= 75), sum(latency_ms > 75 and latency_ms
+        <= 100), sum(latency_ms > 100 and latency_ms <= 150), sum(latency_ms > 150 and latency_ms <=
+        200), sum(latency_ms > 200 and latency_ms <= 300), sum(latency_ms > 300 and latency_ms <= 500),
+        sum(latency_ms > 500 and latency_ms <= 750), sum(latency_ms > 750 and latency_ms <= 1000),
+        sum(latency_ms > 1000 and latency_ms <= 2000), sum(latency_ms > 2000 and latency_ms <= 5000),
+        sum(latency_ms > 5000)
+    from event where kind in ('identified', 'unknown') group by 1;
 
 create trigger event_counted after insert on event begin
     insert into hour (at, identified, unknown, undecided, ring)
@@ -55,23 +62,26 @@ create trigger event_counted after insert on event begin
         on conflict (at) do update set
             identified = identified + excluded.identified, unknown = unknown + excluded.unknown,
             undecided = undecided + excluded.undecided, ring = ring + excluded.ring;
-    insert into hour_latency (at, bucket, count)
-        select new.captured_at - new.captured_at % 3600000, case when new.latency_ms <= 20 then 0
-            when new.latency_ms <= 30 then 1
-            when new.latency_ms <= 50 then 2
-            when new.latency_ms <= 75 then 3
-            when new.latency_ms <= 100 then 4
-            when new.latency_ms <= 150 then 5
-            when new.latency_ms <= 200 then 6
-            when new.latency_ms <= 300 then 7
-            when new.latency_ms <= 500 then 8
-            when new.latency_ms <= 750 then 9
-            when new.latency_ms <= 1000 then 10
-            when new.latency_ms <= 2000 then 11
-            when new.latency_ms <= 5000 then 12
-            else 13 end, 1
+    insert into hour_latency (at,
+            up_to_20, up_to_30, up_to_50, up_to_75, up_to_100, up_to_150, up_to_200, up_to_300,
+            up_to_500, up_to_750, up_to_1000, up_to_2000, up_to_5000, longer)
+        select new.captured_at - new.captured_at % 3600000,
+            new.latency_ms <= 20, new.latency_ms > 20 and new.latency_ms <= 30, new.latency_ms > 30 and
+            new.latency_ms <= 50, new.latency_ms > 50 and new.latency_ms <= 75, new.latency_ms > 75 and
+            new.latency_ms <= 100, new.latency_ms > 100 and new.latency_ms <= 150, new.latency_ms > 150
+            and new.latency_ms <= 200, new.latency_ms > 200 and new.latency_ms <= 300, new.latency_ms >
+            300 and new.latency_ms <= 500, new.latency_ms > 500 and new.latency_ms <= 750,
+            new.latency_ms > 750 and new.latency_ms <= 1000, new.latency_ms > 1000 and new.latency_ms <=
+            2000, new.latency_ms > 2000 and new.latency_ms <= 5000, new.latency_ms > 5000
         where new.kind in ('identified', 'unknown')
-        on conflict (at, bucket) do update set count = count + 1;
+        on conflict (at) do update set
+            up_to_20 = up_to_20 + excluded.up_to_20, up_to_30 = up_to_30 + excluded.up_to_30, up_to_50 =
+            up_to_50 + excluded.up_to_50, up_to_75 = up_to_75 + excluded.up_to_75, up_to_100 = up_to_100
+            + excluded.up_to_100, up_to_150 = up_to_150 + excluded.up_to_150, up_to_200 = up_to_200 +
+            excluded.up_to_200, up_to_300 = up_to_300 + excluded.up_to_300, up_to_500 = up_to_500 +
+            excluded.up_to_500, up_to_750 = up_to_750 + excluded.up_to_750, up_to_1000 = up_to_1000 +
+            excluded.up_to_1000, up_to_2000 = up_to_2000 + excluded.up_to_2000, up_to_5000 = up_to_5000
+            + excluded.up_to_5000, longer = longer + excluded.longer;
 end;
 
 create trigger event_uncounted after delete on event begin
@@ -82,21 +92,20 @@ create trigger event_uncounted after delete on event begin
         where at = old.captured_at - old.captured_at % 3600000 and old.kind in ('ended', 'ring');
     delete from hour where at = old.captured_at - old.captured_at % 3600000
         and identified + unknown + undecided + ring = 0;
-    update hour_latency set count = count - 1
-        where at = old.captured_at - old.captured_at % 3600000 and bucket = case when old.latency_ms <= 20 then 0
-            when old.latency_ms <= 30 then 1
-            when old.latency_ms <= 50 then 2
-            when old.latency_ms <= 75 then 3
-            when old.latency_ms <= 100 then 4
-            when old.latency_ms <= 150 then 5
-            when old.latency_ms <= 200 then 6
-            when old.latency_ms <= 300 then 7
-            when old.latency_ms <= 500 then 8
-            when old.latency_ms <= 750 then 9
-            when old.latency_ms <= 1000 then 10
-            when old.latency_ms <= 2000 then 11
-            when old.latency_ms <= 5000 then 12
-            else 13 end
-        and old.kind in ('identified', 'unknown');
-    delete from hour_latency where at = old.captured_at - old.captured_at % 3600000 and count = 0;
+    update hour_latency set
+            up_to_20 = up_to_20 - (old.latency_ms <= 20), up_to_30 = up_to_30 - (old.latency_ms > 20 and
+            old.latency_ms <= 30), up_to_50 = up_to_50 - (old.latency_ms > 30 and old.latency_ms <= 50),
+            up_to_75 = up_to_75 - (old.latency_ms > 50 and old.latency_ms <= 75), up_to_100 = up_to_100
+            - (old.latency_ms > 75 and old.latency_ms <= 100), up_to_150 = up_to_150 - (old.latency_ms >
+            100 and old.latency_ms <= 150), up_to_200 = up_to_200 - (old.latency_ms > 150 and
+            old.latency_ms <= 200), up_to_300 = up_to_300 - (old.latency_ms > 200 and old.latency_ms <=
+            300), up_to_500 = up_to_500 - (old.latency_ms > 300 and old.latency_ms <= 500), up_to_750 =
+            up_to_750 - (old.latency_ms > 500 and old.latency_ms <= 750), up_to_1000 = up_to_1000 -
+            (old.latency_ms > 750 and old.latency_ms <= 1000), up_to_2000 = up_to_2000 - (old.latency_ms
+            > 1000 and old.latency_ms <= 2000), up_to_5000 = up_to_5000 - (old.latency_ms > 2000 and
+            old.latency_ms <= 5000), longer = longer - (old.latency_ms > 5000)
+        where at = old.captured_at - old.captured_at % 3600000 and old.kind in ('identified', 'unknown');
+    delete from hour_latency where at = old.captured_at - old.captured_at % 3600000
+        and up_to_20 + up_to_30 + up_to_50 + up_to_75 + up_to_100 + up_to_150 + up_to_200 + up_to_300
+            + up_to_500 + up_to_750 + up_to_1000 + up_to_2000 + up_to_5000 + longer = 0;
 end;
