@@ -11,7 +11,8 @@ export const title = 'People';
 export function show({ signal, query }) {
   const input = h('input', { type: 'search', placeholder: 'Search by name', 'aria-label': 'Search by name', value: query.get('search') ?? '', spellcheck: 'false' });
   const chips = h('div.chips.slide', { role: 'group', 'aria-label': 'Groups', style: { 'min-height': '34px' } });
-  const total = h('span.muted.small.num', { role: 'status' }), holder = h('div');
+  // As wide before it is known, so that the field beside it stays.
+  const total = h('span.muted.small.num', { role: 'status', style: { 'min-width': '88px', 'text-align': 'end' } }), holder = h('div');
   let group = query.get('group'), turn = null;
 
   const list = () => {
