@@ -186,7 +186,7 @@ pub struct PooledImage {
 
 impl PooledImage {
     /// The picture, to be made.
-    pub fn as_mut(&mut self) -> &mut RgbImage {
+    pub fn image_mut(&mut self) -> &mut RgbImage {
         &mut self.image
     }
 }
@@ -230,7 +230,7 @@ mod tests {
     fn memory_of_a_picture_comes_back_to_its_pool() {
         let pool = ImagePool::default();
         let mut first = pool.take();
-        first.as_mut().reshape(64, 64);
+        first.image_mut().reshape(64, 64);
         let at = first.pixels().as_ptr();
         drop(first);
         assert_eq!(pool.take().pixels().as_ptr(), at);

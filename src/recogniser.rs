@@ -377,7 +377,7 @@ impl Recogniser {
         faces: Vec<TrackedFace>,
     ) -> Result<Look, PerceptionError> {
         let mut image = self.pictures.take();
-        picture.to_rgb_into(image.as_mut())?;
+        picture.to_rgb_into(image.image_mut())?;
         let faces = faces.iter().map(|face| self.seen(face)).collect();
         let captured_at = self.wall(raw.captured_at);
         Ok(Look { frame: raw.id, captured: raw.captured_at, captured_at, picture: image, faces })

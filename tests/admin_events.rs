@@ -133,7 +133,7 @@ fn events_are_listed_filtered_exported_and_summed_up() {
     let mut live = device.client.socket("/api/events/live").unwrap();
     let mut told = Vec::new();
     while told.len() < 3 {
-        let tungstenite::Message::Text(text) = live.next().unwrap() else { panic!("text is told") };
+        let tungstenite::Message::Text(text) = live.receive().unwrap() else { panic!("text is told") };
         let message: Value = serde_json::from_str(&text).unwrap();
         if !message["event"].is_null() {
             told.push(message["event"].clone());

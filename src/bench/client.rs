@@ -200,7 +200,7 @@ pub struct LiveFrame {
 
 impl Socket {
     /// The next text or bytes.
-    pub fn next(&mut self) -> Result<Message, ClientError> {
+    pub fn receive(&mut self) -> Result<Message, ClientError> {
         loop {
             match self.0.read().map_err(|error| ClientError::Socket(Box::new(error)))? {
                 message @ (Message::Text(_) | Message::Binary(_)) => return Ok(message),
@@ -220,7 +220,7 @@ impl Socket {
     /// The next frame of the live view; texts in between are left out.
     pub fn next_frame(&mut self) -> Result<LiveFrame, ClientError> {
         loop {
-            let Message::Binary(bytes) = self.next()? else { continue };
+            let Message::Binary(bytes) = self.receive()? else { continue };
             let not_a_frame = || ClientError::NotHttp("the live view".to_owned());
             let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(not_a_frame)?;
             let length = u32::from_le_bytes(*length) as usize;

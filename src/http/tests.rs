@@ -681,7 +681,7 @@ fn walk(mut operations: Vec<Operation>) -> (usize, Vec<String>) {
         .collect();
     let (mut asked, mut wrong) = (0, Vec::new());
     for route in documented() {
-        let path = route.path.replace('{', "").replace('}', "");
+        let path = route.path.replace(['{', '}'], "");
         let changes = route.method != "GET";
         for (caller, headers) in &signed {
             let expected = match (*caller, route.least) {
