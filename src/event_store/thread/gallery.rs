@@ -80,9 +80,9 @@ impl StoreThread {
     /// order: what fails after the first step is tried again until it is done.
     fn erase(&mut self, id: SubjectId) -> Result<Erasure, GalleryError> {
         let known = self.parts.gallery.current();
-        let faces = known.templates_of(id).filter_map(|(_, values)| {
-            Embedding::from_unit(values.to_vec(), known.space().clone()).ok()
-        });
+        let faces = known
+            .templates_of(id)
+            .filter_map(|(_, values)| Embedding::from_unit(values.to_vec(), known.space().clone()).ok());
         let faces: Vec<_> = faces.collect();
         drop(known);
         let gallery = self.parts.gallery_store.remove(id)?;
