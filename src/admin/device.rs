@@ -24,7 +24,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/metrics", Access::LocalOr(Role::Viewer), "metrics", exposition)
             .about("What the device counts and measures, for Prometheus.")
             .scope(Scope::Metrics)
-            .gives_bytes(metrics::CONTENT_TYPE),
+            .gives_bytes(&[metrics::CONTENT_TYPE]),
         Operation::get("/health", Access::LocalOr(Role::Viewer), "health", health)
             .about("How the parts of the device are doing. 503 with the same body when it is dead.")
             .scope(Scope::Metrics)
@@ -33,11 +33,11 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/image/{event}", Access::Public, "signed_image", image)
             .about("The picture of an event, by an address that the device has signed: it works for five minutes.")
             .query::<Signed>()
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[403, 404, 410, 503]),
         Operation::get("/snapshot/{id}", Access::Public, "snapshot", snapshot)
             .about("The picture that the MQTT command `snapshot` was answered with; kept for a minute.")
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[404]),
     ]
 }

@@ -73,7 +73,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("All events that the filters let through, newest first, as CSV or JSON.")
             .scope(Scope::ReadEvents)
             .query::<ExportQuery>()
-            .gives_bytes("text/csv")
+            .gives_bytes(&["text/csv", "application/json"])
             .refuses(&[503])
             .within(EXPORT_WITHIN),
         Operation::get("/api/events/live", viewer, "watch_events", watch)
@@ -92,7 +92,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/events/{id}/picture", viewer, "show_event_picture", picture)
             .about("The picture of the face that an event is about, where pictures are kept.")
             .scope(Scope::ReadEvents)
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[404, 503]),
     ]
 }

@@ -91,7 +91,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&[404]),
         Operation::get("/api/jobs/{id}/download", Access::Role(Role::Owner), "download_job_file", download)
             .about("The file a job has made. It can be fetched wholly once, for a quarter of an hour.")
-            .gives_bytes("application/octet-stream")
+            .gives_bytes(&["application/octet-stream"])
             .refuses(&[404])
             .within(UPLOAD_WITHIN),
         Operation::post("/api/jobs/reembed", Role::Admin, "reembed_gallery", start_reembedding)

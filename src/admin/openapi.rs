@@ -205,14 +205,17 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
             let schema = schema(generator).to_value();
             json!({ "description": "Done.", "content": { "application/json": { "schema": schema } } })
         }
-        Gives::Bytes(media_type) => {
-            let schema =
-                if media_type.starts_with("text/") || media_type.starts_with("application/openmetrics") {
-                    json!({ "type": "string" })
-                } else {
-                    json!({})
-                };
-            json!({ "description": "Done.", "content": { media_type: { "schema": schema } } })
+        Gives::Bytes(types) => {
+            let content: serde_json::Map<_, _> = types
+                .iter()
+                .map(|media_type| {
+                    let text =
+                        ["text/", "application/openmetrics"].iter().any(|kind| media_type.starts_with(kind));
+                    let schema = if text { json!({ "type": "string" }) } else { json!({}) };
+                    ((*media_type).to_owned(), json!({ "schema": schema }))
+                })
+                .collect();
+            json!({ "description": "Done.", "content": content })
         }
     };
     all.insert(status.as_u16().to_string(), good);

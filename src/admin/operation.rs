@@ -49,8 +49,8 @@ pub(crate) enum Gives {
     Nothing,
     /// JSON of this form.
     Json(SchemaOf),
-    /// Something else, of this media type.
-    Bytes(&'static str),
+    /// Something else, of one of these media types.
+    Bytes(&'static [&'static str]),
     /// The connection goes on as a WebSocket.
     WebSocket,
 }
@@ -192,9 +192,9 @@ impl Operation {
         self
     }
 
-    /// Answers bytes of a media type.
-    pub(crate) fn gives_bytes(mut self, media_type: &'static str) -> Self {
-        self.gives = (StatusCode::OK, Gives::Bytes(media_type));
+    /// Answers bytes of one of these media types.
+    pub(crate) fn gives_bytes(mut self, types: &'static [&'static str]) -> Self {
+        self.gives = (StatusCode::OK, Gives::Bytes(types));
         self
     }
 

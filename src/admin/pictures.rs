@@ -57,12 +57,12 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/pictures/{id}/preview", operator, "show_given_picture", preview)
             .about("A given picture, made small.")
             .scope(Scope::Compare)
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[404]),
         Operation::get("/api/pictures/{id}/faces/{index}", operator, "show_given_face", face)
             .about("One face of a given picture.")
             .scope(Scope::Compare)
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[404]),
         Operation::delete("/api/pictures/{id}", Role::Operator, "drop_picture", forget)
             .about("Forgets a given picture before its time.")

@@ -41,7 +41,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/sightings/{id}/picture", operator, "get_sighting_picture", picture)
             .about("A picture of a group, the best first.")
             .query::<PictureQuery>()
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[404, 503]),
         Operation::post("/api/sightings/name", Role::Operator, "name_sightings", name)
             .about("Enrols what was seen of one or several groups, and forgets the groups.")

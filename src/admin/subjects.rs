@@ -89,7 +89,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get("/api/samples/{id}/picture", viewer, "show_sample_picture", picture)
             .about("The picture of a sample, where pictures are kept. Answers 304 to who has it already.")
             .scope(Scope::ReadSubjects)
-            .gives_bytes("image/jpeg")
+            .gives_bytes(&["image/jpeg"])
             .refuses(&[304, 404, 503]),
         Operation::get("/api/groups", viewer, "list_groups", list_groups)
             .about("Groups in the order of their names.")
