@@ -34,7 +34,7 @@ help: ## list these targets
 	@echo 'For example: make run ARGS="--source /dev/video0"'
 
 run: build ## the demo: names on faces in a built-in moving scene
-	$(RUNTIME) '$(LIMEN)' run --demo $(ARGS)
+	$(RUNTIME) LIMEN_HTTP__LISTEN="$${LIMEN_HTTP__LISTEN-127.0.0.1:8480}" '$(LIMEN)' run --demo $(ARGS)
 
 test: ## every test
 	@tools/setup.sh test

@@ -31,7 +31,6 @@
 //! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
 //! threads, [`status`] tells what is degraded, and [`watchdog`] tells systemd.
 
-#[allow(dead_code, reason = "being built")]
 pub mod admin;
 pub mod align;
 pub mod appearance;

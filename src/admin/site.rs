@@ -94,7 +94,7 @@ pub(crate) mod tests {
         pub(crate) started: Started,
         pub(crate) site: Arc<Site>,
         pub(crate) state: StateFolder,
-        pub(crate) folder: tempfile::TempDir,
+        pub(crate) _folder: tempfile::TempDir,
         ending: Arc<AtomicBool>,
         thread: Option<JoinHandle<()>>,
     }
@@ -175,7 +175,7 @@ pub(crate) mod tests {
                 readings: Semaphore::new(1),
                 clock,
             });
-            Self { started, site, state, folder, ending, thread: Some(thread) }
+            Self { started, site, state, _folder: folder, ending, thread: Some(thread) }
         }
     }
 

@@ -56,9 +56,9 @@ impl Gate {
     /// Who calls, and what they are called in the audit log.
     fn identify(&self, headers: &HeaderMap, peer: &Peer) -> Result<Identity, Problem> {
         let accounts = &self.site.accounts;
-        if let Some(header) = headers.get(AUTHORIZATION) {
-            let shown = header.to_str().ok().and_then(bearer);
-            let token = shown.and_then(|token| accounts.token(token)).ok_or_else(|| {
+        // Other schemes are a proxy's business.
+        if let Some(shown) = headers.get(AUTHORIZATION).and_then(|header| bearer(header.to_str().ok()?)) {
+            let token = accounts.token(shown).ok_or_else(|| {
                 let text = "the token in `Authorization: Bearer` is none of this device, or has expired";
                 Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", text)
             })?;
@@ -186,8 +186,8 @@ impl Gate {
         }
     }
 
-    /// What the audit log says of a change, or that one was tried. Strangers who are turned away are not
-    /// noted: they could fill the log.
+    /// What the audit log says of a change, or that one was tried. Of strangers only what was slowed down
+    /// before, or succeeded: whatever else they send must not fill the log.
     fn entry(
         &self,
         identity: &Identity,
@@ -195,14 +195,14 @@ impl Gate {
         address: String,
         answer: &Response,
     ) -> Option<NewAuditEntry> {
-        let known = identity.name();
-        let stranger = known.is_none() && self.access != Access::Public;
         let status = answer.status();
+        let acted = answer.extensions().get::<Actor>().map(|actor| actor.0.clone());
+        let who = acted.or_else(|| identity.name());
+        let told = status.is_success() || status == StatusCode::UNAUTHORIZED;
+        let stranger = who.is_none() && !(self.access == Access::Public && told);
         if !self.changes || stranger || status == StatusCode::TOO_MANY_REQUESTS {
             return None;
         }
-        let acted = answer.extensions().get::<Actor>().map(|actor| actor.0.clone());
-        let who = acted.or(known);
         Some(NewAuditEntry { who, what: self.id, target, outcome: status.as_u16(), address })
     }
 }
@@ -252,12 +252,23 @@ pub(in crate::admin) async fn guard(State(gate): State<Arc<Gate>>, request: Requ
     let admitted =
         gate.admit(&identity, headers, &peer).and_then(|caller| Ok((caller, gate.check_body(headers)?)));
     let target: String = request.uri().path().chars().take(TARGET_CHARS).collect();
-    let answer = match admitted {
-        Ok((caller, most)) => gate.answer(caller, most, request, next).await,
-        Err(problem) => problem.into_response(),
+    let changes = gate.changes;
+    let finish = async move {
+        let answer = match admitted {
+            Ok((caller, most)) => gate.answer(caller, most, request, next).await,
+            Err(problem) => problem.into_response(),
+        };
+        if let Some(entry) = gate.entry(&identity, target, peer.address.to_string(), &answer) {
+            gate.site.accounts.note(entry).await;
+        }
+        answer
     };
-    if let Some(entry) = gate.entry(&identity, target, peer.address.to_string(), &answer) {
-        gate.site.accounts.note(entry).await;
+    if !changes {
+        return finish.await;
     }
-    answer
+    // Whoever hangs up is not waited for, but what they began is done to its end and noted.
+    match tokio::spawn(finish).await {
+        Ok(answer) => answer,
+        Err(error) => Problem::failed("answering a request", &error).into_response(),
+    }
 }

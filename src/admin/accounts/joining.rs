@@ -244,10 +244,10 @@ async fn accept(
     accounts.may_try(None, caller.address)?;
     let token = secret::hash(&given.token);
     accounts.read(move |store| store.invited_as(&token)).await?;
-    accounts.succeeded(None, caller.address);
     let name = UserName::new(&given.name)?;
     let password = given.password;
     let password = accounts.hash(move || password.protect()).await?;
     let user = accounts.change(move |store| store.accept(&token, &name, &password)).await?;
+    accounts.succeeded(None, caller.address);
     signed_in(&site, &caller, &peer, &headers, user, StatusCode::CREATED).await
 }

@@ -180,12 +180,11 @@ async fn set_up(
                     owner, and `limen users setup-code` makes a new one";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_code", text));
     }
-    // The code was right: whatever is wrong with name or password is no guess at it.
-    accounts.succeeded(None, caller.address);
     let name = UserName::new(&given.name)?;
     let password = given.password;
     let password = accounts.hash(move || password.protect()).await?;
     let owner = accounts.change(move |store| store.create_owner(&code, &name, &password)).await?;
+    accounts.succeeded(None, caller.address);
     signed_in(&site, &caller, &peer, &headers, owner, StatusCode::CREATED).await
 }
 
@@ -201,7 +200,10 @@ async fn sign_in(
         let text = "name or password is wrong";
         Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", text)
     };
-    let name = UserName::new(&given.name).map_err(|_| wrong())?;
+    let Ok(name) = UserName::new(&given.name) else {
+        accounts.may_try(None, caller.address)?;
+        return Err(wrong());
+    };
     let tried = secret::hash(&name.key());
     accounts.may_try(Some(tried), caller.address)?;
     let claimant = accounts.read(move |store| store.claimant(&name)).await?;
