@@ -14,7 +14,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 LIMEN := $(or $(CARGO_TARGET_DIR),target)/release/limen
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/limen-tools/bin
-SCRIPTS := $(shell find .ci tools tests models fuzz benches -path '*/target' -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
+SCRIPTS := $(shell find .ci tools tests models fuzz benches \( -path '*/target' -o -path '*/node_modules' \) -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
 
 # What the binary and the tests find the runtime and the networks by.
 RUNTIME := LIMEN_LITERT__LIBRARY=.setup/lib/libLiteRt.so LIMEN_MODELS__FOLDER=models
