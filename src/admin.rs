@@ -1,6 +1,6 @@
 //! The admin interface: accounts, the REST API, live view, and the pages that use them.
 //!
-//! Every route is an [`Operation`](operation::Operation), declared once with its method, path,
+//! Every route is an `Operation`, declared once with its method, path,
 //! who may call it, what it takes and what it answers. The router, the access check and the OpenAPI
 //! document are all made from that list, so that none of them can know a route the others do not.
 //!

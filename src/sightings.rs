@@ -4,7 +4,7 @@
 //! Off by default (`sightings.keep`), since it makes biometric data of passers-by. When on, each visit that
 //! ends unknown leaves one [`Sighting`], its best. Sightings that look alike form a group with a number
 //! that stays, so that an operator names somebody once and not once a picture. Groups are made here by
-//! [`grouping`]; keeping them, and forgetting them again, is [`SightingStore`]'s, which lives on the thread
+//! `grouping`; keeping them, and forgetting them again, is [`SightingStore`]'s, which lives on the thread
 //! `store`. Switched off, what was kept is erased at the next start.
 
 mod grouping;

@@ -1,4 +1,4 @@
-//! Who may do what: roles, scopes, and the one check in front of every route ([`Gate`]).
+//! Who may do what: roles, scopes, and the one check in front of every route (`Gate`).
 
 mod body;
 mod gate;

@@ -3,7 +3,7 @@
 //! Owned here: users, sessions, invitations, requests for access, API tokens, the audit log. Not here:
 //! what a role may do, which every operation declares for itself and [`super::access`] checks.
 //!
-//! [`Accounts`] is asked from the thread `network`. Databases and passwords are worked on by blocking
+//! `Accounts` is asked from the thread `network`. Databases and passwords are worked on by blocking
 //! tasks, one of each kind at a time: one connection, and 19 MiB for one hash.
 
 mod joining;
