@@ -42,8 +42,9 @@ export function show({ session, signal }) {
 
   return page(session.user.name, { lede: `Your role is ${session.user.role}: ${roleWords[session.user.role]}.` },
     h('div.grid', null, h('section.card', null, h('h2', null, 'Password'), change),
-      h('div.stack', { style: { gap: 'var(--gap)' } }, h('section.card.flush', { 'aria-label': 'Sessions' }, h('div.card-head', null, h('h2', null, 'Where you are signed in')), list),
-        h('section.card', null, h('h2', null, 'Look of this page'), theme))));
+      h('div.stack', { style: { gap: 'var(--gap)' } }, h('section.card', null, h('h2', null, 'Look of this page'), theme),
+        // Last, for nobody knows how long the list is before it has come.
+        h('section.card.flush', { 'aria-label': 'Sessions' }, h('div.card-head', null, h('h2', null, 'Where you are signed in')), list))));
 }
 
 // A browser and system by the little of its name that people know.
