@@ -11,5 +11,6 @@ pub mod memory;
 mod process;
 pub(crate) mod random;
 pub mod search;
+pub mod site;
 pub mod standby;
 pub mod start;

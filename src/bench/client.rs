@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -48,6 +48,17 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> ClientError {
     move |source| ClientError::Io { what, source }
 }
 
+/// What a request carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Nothing.
+    None,
+    /// JSON.
+    Json(&'a Value),
+    /// Bytes of a media type.
+    Bytes(&'a str, &'a [u8]),
+}
+
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -64,6 +75,11 @@ impl Answer {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
+}
+
+/// Milliseconds since 1970, as the device tells its times.
+pub(super) fn wall_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// A port of the loopback interface that was free just now.
@@ -114,7 +130,7 @@ impl Client {
     }
 
     fn enter(&mut self, path: &str, body: &Value) -> Result<(), ClientError> {
-        let answer = self.ask("POST", path, Some(body))?;
+        let answer = self.ask("POST", path, Content::Json(body))?;
         let cookie = answer.head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             let is_cookie = name.eq_ignore_ascii_case("set-cookie");
@@ -126,20 +142,31 @@ impl Client {
     }
 
     /// Sends a request and reads the answer, whatever it is.
-    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
+    pub fn send(&self, method: &str, path: &str, content: Content<'_>) -> Result<Answer, ClientError> {
         let mut stream = TcpStream::connect(self.address).map_err(io("reach the device"))?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(io("set a time limit"))?;
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let content = match body.len() {
+        let json;
+        let (media_type, body) = match content {
+            Content::None => ("", &[][..]),
+            Content::Json(value) => {
+                json = value.to_string();
+                ("application/json", json.as_bytes())
+            }
+            Content::Bytes(media_type, bytes) => (media_type, bytes),
+        };
+        let about = match body.len() {
             0 => String::new(),
-            length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+            length => format!("Content-Type: {media_type}\r\nContent-Length: {length}\r\n"),
         };
         // In this version an answer ends with its connection, and no part of it is counted.
         let request = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\nCookie: {}\r\nX-CSRF-Token: {}\r\n{content}\r\n{body}",
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nCookie: {}\r\nX-CSRF-Token: {}\r\n{about}\r\n",
             self.address, self.cookie, self.csrf
         );
-        stream.write_all(request.as_bytes()).map_err(io("send a request"))?;
+        stream
+            .write_all(request.as_bytes())
+            .and_then(|()| stream.write_all(body))
+            .map_err(io("send a request"))?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).map_err(io("read an answer"))?;
         let not_http = || ClientError::NotHttp(format!("{method} {path}"));
@@ -150,8 +177,8 @@ impl Client {
     }
 
     /// The same, where any refusal is an error.
-    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
-        let answer = self.send(method, path, body)?;
+    pub fn ask(&self, method: &str, path: &str, content: Content<'_>) -> Result<Answer, ClientError> {
+        let answer = self.send(method, path, content)?;
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
@@ -161,7 +188,20 @@ impl Client {
 
     /// JSON of a path.
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
-        self.ask("GET", path, None).map(|answer| answer.json())
+        self.ask("GET", path, Content::None).map(|answer| answer.json())
+    }
+
+    /// Milliseconds from capture to decision of everybody who was named or found unknown between two wall
+    /// times in milliseconds; of each kind the newest two hundred.
+    pub fn decision_latencies(&self, from: f64, to: f64) -> Result<Vec<f64>, ClientError> {
+        let mut latencies = Vec::new();
+        for kind in ["identified", "unknown"] {
+            let path = format!("/api/events?limit=200&kind={kind}&from={from:.0}&to={to:.0}");
+            let found = self.get(&path)?;
+            let events = found["events"].as_array().into_iter().flatten();
+            latencies.extend(events.filter_map(|event| event["latency_ms"].as_f64()));
+        }
+        Ok(latencies)
     }
 
     /// Opens a WebSocket, as this device's own pages do.

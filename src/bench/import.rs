@@ -1,26 +1,25 @@
 //! Import of an archive of pictures: how fast beside what the networks alone manage on all cores, how much
 //! memory, and what it does to recognition in the meantime.
 //!
-//! The pictures are the built-in scene's portraits, moved, scaled, dimmed and encoded anew: photographs of
-//! four people under hundreds of names. It says nothing about accuracy. The import runs in the real daemon,
-//! asked over its web server as the admin page asks it.
+//! The pictures are the built-in scene's portraits of people it does not enrol, moved, scaled, dimmed and
+//! encoded anew: photographs of two people under hundreds of names, none of whom stands before the camera
+//! meanwhile. It says nothing about accuracy. The import runs in the real daemon, asked over its web server
+//! as the admin page asks it.
 
-use std::io::{BufRead, BufReader, Cursor, Read, Write};
-use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::io::{Cursor, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde::Serialize;
-use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+use super::client::{Client, Content, wall_ms};
+use super::latency::Spread;
 use super::memory::ResidentMemory;
-use super::process::Ending;
 use super::random::Random;
+use super::site::Site;
 use crate::camera::scene;
 use crate::config::Config;
 use crate::decode::still;
@@ -37,30 +36,22 @@ const EACH: usize = 4;
 /// Side of a picture, in pixels: what messengers make of a photograph is about that.
 const SIDE: u32 = 720;
 const JPEG_QUALITY: u8 = 85;
-/// Anything the daemon is asked is answered within this time.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at how far an import is.
 const GLANCE: Duration = Duration::from_millis(100);
-const PASSWORD: &str = "only for this measurement";
 
-/// Decisions of the live stream, milliseconds from capture.
+/// Decisions of the live stream.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LiveLatency {
     /// How many.
     pub decisions: usize,
-    /// Half of them took no longer.
-    pub median_ms: f64,
-    /// 95 of 100 took no longer.
-    pub p95_ms: f64,
-    /// The longest.
-    pub greatest_ms: f64,
+    /// From capture to decision.
+    pub captured_to_decision: Spread,
 }
 
 impl LiveLatency {
-    fn of(mut values: Vec<f64>) -> Result<Self> {
-        ensure!(!values.is_empty(), "nobody was recognised in that time");
-        values.sort_by(f64::total_cmp);
-        let at = |share: f64| values[((values.len() as f64 * share).ceil() as usize).max(1) - 1];
-        Ok(Self { decisions: values.len(), median_ms: at(0.5), p95_ms: at(0.95), greatest_ms: at(1.0) })
+    fn of(values: Vec<f64>) -> Result<Self> {
+        ensure!(!values.is_empty(), "nothing was decided about anybody in that time");
+        Ok(Self { decisions: values.len(), captured_to_decision: Spread::of(values) })
     }
 }
 
@@ -101,21 +92,23 @@ impl std::fmt::Display for ImportTimings {
         writeln!(f, "before {}\nafter  {}", self.memory_before, self.memory_after)?;
         for (name, live) in [("without an import", self.live_alone), ("while one runs", self.live_meanwhile)]
         {
-            let LiveLatency { decisions, median_ms, p95_ms, greatest_ms } = live;
+            let Spread { median_ms, p99_ms, greatest_ms } = live.captured_to_decision;
             writeln!(
                 f,
-                "live, {name:<18} {decisions} decisions, median {median_ms:.1} ms, 95 % {p95_ms:.1} ms, most {greatest_ms:.1} ms"
+                "live, {name:<18} {} decisions, median {median_ms:.1} ms, 99 % {p99_ms:.1} ms, most {greatest_ms:.1} ms",
+                live.decisions
             )?;
         }
-        let slower = self.live_meanwhile.median_ms / self.live_alone.median_ms;
-        write!(f, "median {slower:.2} times as long")
+        let medians = [self.live_meanwhile, self.live_alone].map(|live| live.captured_to_decision.median_ms);
+        write!(f, "median {:.2} times as long", medians[0] / medians[1])
     }
 }
 
 /// Paths in the archive and JPEGs.
 pub fn pictures(count: usize) -> Result<Vec<(String, Vec<u8>)>> {
     let mut portraits = Vec::new();
-    for jpeg in scene::people().iter().flat_map(|person| person.pictures) {
+    let strangers = scene::people().iter().filter(|person| !person.enrolled);
+    for jpeg in strangers.flat_map(|person| person.pictures) {
         portraits.push(still(jpeg)?);
     }
     let mut random = Random::new(0x69_6d_70_6f_72_74);
@@ -195,119 +188,52 @@ pub fn archive(pictures: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
     Ok(zip.finish()?.into_inner())
 }
 
-/// A daemon, what it prints, and an owner who is signed in.
-pub struct Site {
-    daemon: Ending,
-    latencies: Receiver<f64>,
-    port: u16,
-    headers: String,
+/// Latencies of what the daemon decides within a time.
+pub fn watch(site: &Site, time: Duration) -> Result<LiveLatency> {
+    let from = wall_ms();
+    std::thread::sleep(time);
+    LiveLatency::of(site.client.decision_latencies(from, wall_ms())?)
 }
 
-impl Site {
-    /// Starts the daemon that `command` describes, with its web server on `port`. `setup_code` asks it for
-    /// a code by which the owner is made.
-    pub fn start(mut command: Command, port: u16, setup_code: impl Fn() -> Result<String>) -> Result<Self> {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("starting the daemon")?;
-        let out = child.stdout.take().context("reading what the daemon prints")?;
-        let daemon = Ending(child);
-        let (sender, latencies) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let event: Value = serde_json::from_str(&line).unwrap_or_default();
-                let identified = event["event"] == "identified";
-                if let Some(latency) = event["latency_ms"].as_f64().filter(|_| identified)
-                    && sender.send(latency).is_err()
-                {
-                    return;
-                }
-            }
-        });
-        let mut site = Self { daemon, latencies, port, headers: String::new() };
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(Instant::now() < deadline, "the daemon's web server does not answer");
-            std::thread::sleep(GLANCE);
-        }
-        let given = json!({ "code": setup_code()?, "name": "bench", "password": PASSWORD }).to_string();
-        let (head, session) = site.ask("POST", "/api/setup", "application/json", given.as_bytes())?;
-        let cookie = head
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .find(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
-            .map(|(_, cookie)| cookie)
-            .and_then(|cookie| cookie.split(';').next())
-            .context("the daemon gave no session")?;
-        let csrf = session["csrf"].as_str().context("the session has no CSRF token")?;
-        site.headers = format!("Cookie: {cookie}\r\nX-CSRF-Token: {csrf}\r\n");
-        Ok(site)
-    }
+/// One import.
+pub struct Import {
+    /// Pictures a second.
+    pub per_s: f64,
+    /// When it began and ended, wall time in milliseconds.
+    between: (f64, f64),
+}
 
-    /// One request; head and JSON of an answer that says yes.
-    fn ask(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Result<(String, Value)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n{}Content-Type: {media_type}\r\n\
-             Content-Length: {}\r\n\r\n",
-            self.port,
-            self.headers,
-            body.len()
-        )?;
-        stream.write_all(body)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").context("the daemon gave no answer")?;
-        ensure!(head.starts_with("HTTP/1.1 2"), "{method} {path}: {body}");
-        Ok((head.to_owned(), serde_json::from_str(body)?))
-    }
-
-    /// Memory of the daemon.
-    pub fn memory(&self) -> Result<ResidentMemory> {
-        ResidentMemory::of_process(self.daemon.0.id()).context("the daemon has ended")
-    }
-
-    /// Latencies of all decisions within a time.
-    pub fn watch(&self, time: Duration) -> Result<LiveLatency> {
-        self.latencies.try_iter().for_each(drop);
-        std::thread::sleep(time);
-        LiveLatency::of(self.latencies.try_iter().collect())
-    }
-
-    /// Imports an archive; pictures a second, and the latencies of what was decided meanwhile.
-    pub fn import(&self, archive: &[u8], pictures: usize) -> Result<(f64, Vec<f64>)> {
-        self.latencies.try_iter().for_each(drop);
-        let (_, job) = self.ask("POST", "/api/imports", "application/zip", archive)?;
+impl Import {
+    /// Hands `archive` over and waits until all its `pictures` are worked off.
+    pub fn run(client: &Client, archive: &[u8], pictures: usize) -> Result<Self> {
+        let job = client.ask("POST", "/api/imports", Content::Bytes("application/zip", archive))?.json();
         let id = job["id"].as_u64().context("the import has no number")?;
         let job = loop {
             std::thread::sleep(GLANCE);
-            let (_, job) = self.ask("GET", &format!("/api/jobs/{id}"), "text/plain", b"")?;
+            let job = client.get(&format!("/api/jobs/{id}"))?;
             match job["state"].as_str() {
                 Some("done") => break job,
                 Some("failed" | "cancelled") => bail!("the import has ended: {}", job["message"]),
                 _ => {}
             }
         };
-        let at = |key: &str| job[key].as_i64().context("the import has no times");
-        let seconds = (at("ended_at")? - at("started_at")?) as f64 / 1e3;
+        let at = |key: &str| job[key].as_f64().context("the import has no times");
+        let between = (at("started_at")?, at("ended_at")?);
         ensure!(job["done"].as_u64() == Some(pictures as u64), "some pictures were not worked off: {job}");
-        let templates = job["result"]["templates"].as_u64().unwrap_or(0)
-            + job["result"]["duplicates"].as_u64().unwrap_or(0);
+        let made = |key: &str| job["result"][key].as_u64().unwrap_or(0) as usize;
         // A refused picture costs less than an enrolled one.
         ensure!(
-            templates as usize * 10 >= pictures * 9,
+            (made("templates") + made("duplicates")) * 10 >= pictures * 9,
             "too few pictures gave a template: {}",
             job["result"]
         );
-        Ok((pictures as f64 / seconds, self.latencies.try_iter().collect()))
+        Ok(Self { per_s: pictures as f64 / (between.1 - between.0) * 1e3, between })
     }
-}
 
-/// Spread of latencies; an error if there are none.
-pub fn spread(latencies: Vec<f64>) -> Result<LiveLatency> {
-    LiveLatency::of(latencies)
+    /// Latencies of what was decided meanwhile.
+    pub fn live(&self, client: &Client) -> Result<LiveLatency> {
+        LiveLatency::of(client.decision_latencies(self.between.0, self.between.1)?)
+    }
 }
 
 #[cfg(test)]
@@ -326,12 +252,5 @@ mod tests {
             assert!(pictures[..at].iter().all(|(_, other)| other != jpeg));
             assert_eq!(still(jpeg).unwrap().width(), SIDE);
         }
-    }
-
-    #[test]
-    fn latencies_are_spread_by_share() {
-        let spread = spread((1..=100).map(f64::from).collect()).unwrap();
-        assert_eq!((spread.median_ms, spread.p95_ms, spread.greatest_ms), (50.0, 95.0, 100.0));
-        assert!(super::spread(Vec::new()).is_err());
     }
 }

@@ -1,38 +1,24 @@
 //! The live view as its viewers have it: frames a second and their age when they arrive, and what being
 //! watched costs recognition.
 //!
-//! The whole daemon runs as a process of its own on the built-in scene, and the viewers are WebSocket
-//! clients on the same machine: all share its processors. Times are wall times of one machine, to the
+//! The whole daemon runs as a process of its own on a recording in which people come and go, and the
+//! viewers are WebSocket clients on the same machine: all share its processors. Times are wall times of one machine, to the
 //! millisecond. Decision latencies are those of the events themselves.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use thiserror::Error;
 
-use super::client::{Client, ClientError};
-use super::latency::Spread;
-use super::process::Ending;
+use super::client::{Client, ClientError, wall_ms};
+use super::latency::{RATE_HZ, Spread};
+use super::site::{Site, SiteError};
 
 /// Viewers in one phase after the other.
 pub const VIEWERS: [usize; 3] = [0, 1, 4];
-/// Frames before a phase counts: viewers connect one after the other.
+/// Each phase is watched in so many turns, so that what else the machine does falls on all of them.
+const TURNS: u32 = 3;
+/// Frames before a turn counts: viewers connect one after the other.
 const SETTLE: Duration = Duration::from_secs(2);
-
-/// Why nothing could be measured.
-#[derive(Debug, Error)]
-pub enum LiveError {
-    /// The daemon does not start.
-    #[error("cannot start the daemon: {0}")]
-    Spawn(std::io::Error),
-    /// The daemon, as a viewer finds it.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Nothing came of what is to be measured.
-    #[error("{0}")]
-    Nothing(String),
-}
 
 /// What was measured with so many viewers.
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +48,7 @@ pub struct LiveTimings {
 
 impl std::fmt::Display for LiveTimings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "live view, 640x480 at 15 Hz, {:.0} s each", self.seconds)?;
+        write!(f, "live view, 640x480 at {RATE_HZ:.0} Hz, {:.0} s each", self.seconds)?;
         for phase in &self.phases {
             let Spread { median_ms, p99_ms, .. } = phase.captured_to_decision;
             write!(
@@ -84,6 +70,10 @@ impl std::fmt::Display for LiveTimings {
                 )?;
             }
         }
+        if let [alone, .., watched] = self.phases.as_slice() {
+            let slower = watched.captured_to_decision.median_ms / alone.captured_to_decision.median_ms;
+            write!(f, "\nmedian decision with {} viewers: {slower:.2} times as long", watched.viewers)?;
+        }
         Ok(())
     }
 }
@@ -93,10 +83,6 @@ struct Watched {
     delays_ms: Vec<f64>,
     bytes: Vec<usize>,
     seconds: f64,
-}
-
-fn wall_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 
 fn watch(client: &Client, time: Duration) -> Result<Watched, ClientError> {
@@ -119,53 +105,46 @@ fn watch(client: &Client, time: Duration) -> Result<Watched, ClientError> {
     }
 }
 
-/// Starts the daemon that `command` describes, lets `sign_in` make somebody who may watch, and measures
-/// with each number of [`VIEWERS`] for `time`: best a whole number of minutes, for the scene repeats itself
-/// after one.
-pub fn bench_live(
-    mut command: Command,
-    sign_in: impl FnOnce() -> Result<Client, LiveError>,
-    time: Duration,
-) -> Result<LiveTimings, LiveError> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(LiveError::Spawn)?;
-    let _daemon = Ending(child);
-    let client = sign_in()?;
-    let mut phases = Vec::new();
-    for viewers in VIEWERS {
-        let from = wall_ms();
-        let watched = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..viewers).map(|_| scope.spawn(|| watch(&client, time))).collect();
-            if viewers == 0 {
-                std::thread::sleep(time + SETTLE);
-            }
-            threads
-                .into_iter()
-                .map(|thread| {
-                    let panicked = |_| LiveError::Nothing("a viewer panicked".to_owned());
-                    Ok(thread.join().map_err(panicked)??)
-                })
-                .collect::<Result<Vec<_>, LiveError>>()
-        })?;
-        phases.push(phase(&client, viewers, (from, wall_ms()), &watched)?);
-    }
-    Ok(LiveTimings { seconds: time.as_secs_f64(), phases })
+/// What a phase has gathered in its turns.
+#[derive(Default)]
+struct Gathered {
+    watched: Vec<Watched>,
+    decisions_ms: Vec<f64>,
 }
 
-fn phase(
-    client: &Client,
-    viewers: usize,
-    (from, to): (f64, f64),
-    watched: &[Watched],
-) -> Result<Phase, LiveError> {
-    let mut decisions = Vec::new();
-    for kind in ["identified", "unknown"] {
-        let path = format!("/api/events?limit=200&kind={kind}&from={from:.0}&to={to:.0}");
-        let found = client.get(&path)?;
-        let latencies = found["events"].as_array().into_iter().flatten();
-        decisions.extend(latencies.filter_map(|event| event["latency_ms"].as_f64()));
+/// Measures the live view of `site` with each number of [`VIEWERS`] for `time` in all.
+pub fn bench_live(site: &Site, time: Duration) -> Result<LiveTimings, SiteError> {
+    let mut gathered: [Gathered; VIEWERS.len()] = Default::default();
+    for _ in 0..TURNS {
+        for (viewers, gathered) in VIEWERS.into_iter().zip(&mut gathered) {
+            let from = wall_ms();
+            gathered.watched.extend(turn(&site.client, viewers, time / TURNS)?);
+            gathered.decisions_ms.extend(site.client.decision_latencies(from, wall_ms())?);
+        }
     }
-    if decisions.is_empty() || watched.iter().any(|watched| watched.delays_ms.is_empty()) {
-        return Err(LiveError::Nothing(format!("nothing to measure with {viewers} viewers: watch longer")));
+    let phases = VIEWERS.into_iter().zip(gathered).map(|(viewers, gathered)| phase(viewers, gathered));
+    Ok(LiveTimings { seconds: time.as_secs_f64(), phases: phases.collect::<Result<_, _>>()? })
+}
+
+fn turn(client: &Client, viewers: usize, time: Duration) -> Result<Vec<Watched>, SiteError> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..viewers).map(|_| scope.spawn(|| watch(client, time))).collect();
+        if viewers == 0 {
+            std::thread::sleep(time + SETTLE);
+        }
+        threads
+            .into_iter()
+            .map(|thread| {
+                let panicked = |_| SiteError::Nothing("a viewer panicked".to_owned());
+                Ok(thread.join().map_err(panicked)??)
+            })
+            .collect()
+    })
+}
+
+fn phase(viewers: usize, Gathered { watched, decisions_ms }: Gathered) -> Result<Phase, SiteError> {
+    if decisions_ms.is_empty() || watched.iter().any(|watched| watched.delays_ms.is_empty()) {
+        return Err(SiteError::Nothing(format!("nothing to measure with {viewers} viewers: watch longer")));
     }
     let rates = watched.iter().map(|watched| watched.delays_ms.len() as f64 / watched.seconds);
     let mut bytes: Vec<_> = watched.iter().flat_map(|watched| watched.bytes.iter().copied()).collect();
@@ -176,7 +155,7 @@ fn phase(
         frames_per_second: rates.reduce(f64::min),
         captured_to_viewer: (!delays.is_empty()).then(|| Spread::of(delays)),
         message_bytes: bytes.get(bytes.len() / 2).copied(),
-        decisions: decisions.len(),
-        captured_to_decision: Spread::of(decisions),
+        decisions: decisions_ms.len(),
+        captured_to_decision: Spread::of(decisions_ms),
     })
 }

@@ -8,14 +8,15 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use limen::admin::accounts::AccountStore;
-use limen::bench::client::{Client, free_address};
+use limen::bench::client::free_address;
 use limen::bench::frames::{bench_frames, scene_frames};
 use limen::bench::idle::{Motion, bench_idle, record as record_idle};
-use limen::bench::import::{ImportTimings, Site, archive, bare, pictures, spread};
+use limen::bench::import::{Import, ImportTimings, archive, bare, pictures, watch};
 use limen::bench::latency::{Broker, LOST_AFTER_MS, RATE_HZ, bench_latency, record as record_visits};
 use limen::bench::lists::bench_lists;
-use limen::bench::live::{LiveError, bench_live};
+use limen::bench::live::bench_live;
 use limen::bench::search::bench_search;
+use limen::bench::site::{Site, SiteError};
 use limen::bench::standby::bench_standby;
 use limen::bench::start::{enrol_synthetic, is_result, time_to_first_line};
 use limen::clock::SystemClock;
@@ -58,7 +59,8 @@ Examples:
   limen bench search --templates 100000
   limen bench idle --seconds 600            whether memory stays as it is
   limen bench standby --seconds 600         the same of the whole daemon, with a broker
-  limen bench live                          what viewers of the live view get, and what it costs
+  limen bench live --seconds 180            what viewers of the live view get, and what it costs
+  limen bench import --pictures 1000        an import, and recognition in the meantime
   limen bench lists --events 1000000        lists and charts of the events page
   limen bench latency --visits 500          from the camera to a subscriber of mosquitto; ten minutes")]
 pub(super) struct BenchArguments {
@@ -108,7 +110,7 @@ enum What {
     /// The live view of the whole daemon with 0, 1 and 4 viewers: frames a second, their age on arrival,
     /// and what being watched costs recognition
     Live {
-        /// How long to watch with each number of viewers; the scene repeats itself after a minute
+        /// How long to watch with each number of viewers, in three turns
         #[arg(long, default_value_t = LIVE_SECONDS, value_parser = clap::value_parser!(u32).range(5..=86_400))]
         seconds: u32,
     },
@@ -283,6 +285,22 @@ impl Bench {
         command.env("LIMEN_LOG__LEVEL", "error");
         Ok(command)
     }
+
+    /// The daemon on the recording, with its owner at the admin page.
+    fn site(&self, context: &Context, more: &str) -> Result<Site> {
+        let address = free_address()?;
+        let listen = format!("[http]\nlisten = \"{address}\"\n{more}");
+        let command = self.daemon(context, &self.replay(), &listen)?;
+        let setup_code = || self.setup_code().map_err(|error| SiteError::SetupCode(format!("{error:#}")));
+        Ok(Site::start(command, address, setup_code)?)
+    }
+
+    /// A code by which the first owner is made.
+    fn setup_code(&self) -> Result<String> {
+        let (opened, key) = super::open_state(&self.state, |_| ())?;
+        let mut accounts = AccountStore::open(&opened, &key, Arc::new(SystemClock))?;
+        Ok(accounts.new_setup_code()?.expose().to_owned())
+    }
 }
 
 /// Runs this program as the daemon twice: on a recording of nobody, and on one of people who come and go.
@@ -293,37 +311,35 @@ fn import(context: &Context, count: usize) -> Result<()> {
     let runtime = models.runtime(&install::litert_library(&context.config))?;
     let bare_per_s = bare(&models, &runtime, &context.config, &given)?;
     drop(given);
-    let site = |bench: &Bench, more: &str| -> Result<Site> {
-        let address = free_address()?;
-        let listen = format!("[http]\nlisten = \"{address}\"\n{more}");
-        let mut command = bench.daemon(context, &bench.replay(), &listen)?;
-        command.arg("--json");
-        Site::start(command, address.port(), || setup_code(&bench.state))
-    };
     let quiet = Bench::new(context)?;
     record_idle(&quiet.recording(), SIZE, Motion::Still)?;
-    let daemon = site(&quiet, "")?;
-    let memory_before = daemon.memory()?;
-    let (import_per_s, _) = daemon.import(&whole, count)?;
-    let memory_after = daemon.memory()?;
-    drop(daemon);
+    let site = quiet.site(context, "")?;
+    let memory_before = site.memory()?;
+    let alone = Import::run(&site.client, &whole, count)?;
+    let memory_after = site.memory()?;
+    drop(site);
     let busy = Bench::new(context)?;
     record_visits(&busy.recording(), SIZE)?;
-    let daemon = site(&busy, &format!("[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n"))?;
-    let live_alone = daemon.watch(ALONE)?;
-    let (import_busy_per_s, meanwhile) = daemon.import(&whole, count)?;
+    let site = busy.site(context, &visits_settings())?;
+    let live_alone = watch(&site, ALONE)?;
+    let beside = Import::run(&site.client, &whole, count)?;
     let timings = ImportTimings {
         pictures: count,
         archive_bytes: whole.len(),
         bare_per_s,
-        import_per_s,
-        import_busy_per_s,
+        import_per_s: alone.per_s,
+        import_busy_per_s: beside.per_s,
         memory_before,
         memory_after,
         live_alone,
-        live_meanwhile: spread(meanwhile)?,
+        live_meanwhile: beside.live(&site.client)?,
     };
     context.output.result(&json!({ "import": timings }), || timings.to_string())
+}
+
+/// So that people who come one after the other in a recording of visits are visits of their own.
+fn visits_settings() -> String {
+    format!("[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n")
 }
 
 fn broker_settings(host: &str, port: u16) -> String {
@@ -332,24 +348,10 @@ fn broker_settings(host: &str, port: u16) -> String {
 
 fn live(context: &Context, seconds: u32) -> Result<()> {
     let bench = Bench::new(context)?;
-    let address = free_address()?;
-    let command = bench.daemon(context, "scene", &format!("[http]\nlisten = \"{address}\"\n"))?;
-    let sign_in = || {
-        let mut client = Client::at(address)?;
-        let nothing = |error: anyhow::Error| LiveError::Nothing(format!("{error:#}"));
-        let code = setup_code(&bench.state).map_err(nothing)?;
-        client.set_up(&code, "bench", "nobody but this bench knows it")?;
-        Ok(client)
-    };
-    let timings = bench_live(command, sign_in, Duration::from_secs(seconds.into()))?;
+    record_visits(&bench.recording(), SIZE)?;
+    let site = bench.site(context, &visits_settings())?;
+    let timings = bench_live(&site, Duration::from_secs(seconds.into()))?;
     context.output.result(&json!({ "live": timings }), || timings.to_string())
-}
-
-/// A code by which the first owner is made.
-fn setup_code(state: &Path) -> Result<String> {
-    let (opened, key) = super::open_state(state, |_| ())?;
-    let mut accounts = AccountStore::open(&opened, &key, Arc::new(SystemClock))?;
-    Ok(accounts.new_setup_code()?.expose().to_owned())
 }
 
 fn lists(context: &Context, events: u32) -> Result<()> {
@@ -384,7 +386,7 @@ fn latency(context: &Context, visits: u32, broker: Option<&str>) -> Result<()> {
         }
     };
     let settings = broker_settings(&host, port);
-    let more = format!("{settings}[http]\nlisten = \"\"\n[tracking]\nlost_after_ms = {LOST_AFTER_MS}\n");
+    let more = format!("{settings}[http]\nlisten = \"\"\n{}", visits_settings());
     let command = bench.daemon(context, &bench.replay(), &more)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let topic = format!("limen/{DEVICE}/event");
