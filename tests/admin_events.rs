@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use limen::bench::client::{Answer, Client, LiveFrame, free_address};
+use limen::bench::client::{Answer, Client, Content, LiveFrame, free_address};
 use limen::camera::scene::Scene;
 use limen::decode::still;
 use limen::frame::FrameSize;
@@ -46,7 +46,7 @@ impl Device {
     }
 
     fn change(&self, changes: Value) -> Answer {
-        self.client.send("PATCH", "/api/settings", Some(&json!({ "changes": changes }))).unwrap()
+        self.client.send("PATCH", "/api/settings", Content::Json(&json!({ "changes": changes }))).unwrap()
     }
 
     /// Asks until the answer is as wanted.
@@ -119,7 +119,7 @@ fn viewer_who_signs_out_sees_no_more() {
     let device = Device::start();
     let mut socket = device.client.socket("/api/live").unwrap();
     socket.next_frame().unwrap();
-    assert_eq!(device.client.send("POST", "/api/sign-out", None).unwrap().status, 204);
+    assert_eq!(device.client.send("POST", "/api/sign-out", Content::None).unwrap().status, 204);
     let deadline = Instant::now() + PATIENCE;
     while socket.say("next").and_then(|()| socket.next_frame()).is_ok() {
         assert!(Instant::now() < deadline, "it goes on");
@@ -162,7 +162,7 @@ fn events_are_listed_filtered_exported_and_summed_up() {
     assert_ne!(first["events"][0]["id"], second["events"][0]["id"]);
     assert!(first["events"][0]["captured_at"].as_i64() >= second["events"][0]["captured_at"].as_i64());
 
-    let csv = device.client.ask("GET", "/api/events/export?format=csv", None).unwrap();
+    let csv = device.client.ask("GET", "/api/events/export?format=csv", Content::None).unwrap();
     assert!(csv.head.to_ascii_lowercase().contains("content-disposition: attachment"), "{}", csv.head);
     let csv = String::from_utf8(csv.body).unwrap();
     assert!(csv.starts_with("id,kind,") && csv.lines().count() > events.len(), "{csv}");
@@ -189,7 +189,7 @@ fn events_are_listed_filtered_exported_and_summed_up() {
         ("/api/events/00000000-0000-7000-8000-000000000000", 404),
         ("/api/events/00000000-0000-7000-8000-000000000000/picture", 404),
     ] {
-        let answer = device.client.send("GET", path, None).unwrap();
+        let answer = device.client.send("GET", path, Content::None).unwrap();
         assert_eq!(answer.status, status, "{path}: {}", String::from_utf8_lossy(&answer.body));
     }
 }
@@ -276,7 +276,7 @@ fn impossible_settings_are_refused_with_everything_that_is_wrong() {
 
     let test = |changes: Value| {
         let body = json!({ "changes": changes });
-        device.client.send("POST", "/api/settings/test-broker", Some(&body)).unwrap()
+        device.client.send("POST", "/api/settings/test-broker", Content::Json(&body)).unwrap()
     };
     let nobody = free_address().unwrap();
     let answer = test(json!({ "mqtt.host": "127.0.0.1", "mqtt.port": nobody.port() })).json();
@@ -295,7 +295,7 @@ fn program_starts_itself_again_with_what_was_set() {
     let uptime = |device: &Device| device.get("/api/device")["health"]["uptime_s"].as_u64().unwrap();
     device.until("/api/device", |found| found["health"]["uptime_s"].as_u64() >= Some(2));
     let pid = device.running.pid();
-    assert_eq!(device.client.send("POST", "/api/restart", None).unwrap().status, 202);
+    assert_eq!(device.client.send("POST", "/api/restart", Content::None).unwrap().status, 202);
     device.running.wait_for("the end of the first run", PATIENCE, |line| line["event"] == "stopped");
     device.running.wait_for("a stream of the second", PATIENCE, |line| line["event"] == "streaming");
     device.client.sign_in(NAME, PASSWORD).unwrap();
