@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
-//! | `store` | owns both databases | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `store` | owns the databases of gallery, events and unknown faces | 256 requests | the recogniser waits, others are told to come again | 30 s |
 //! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
 //! | `job-KIND` | imports, re-embedding, backups | one at work and two waiting of each kind | further ones are refused | not watched |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
@@ -12,7 +12,7 @@
 //! | the caller's | supervises, talks to systemd | – | – | the watchdog |
 //!
 //! The gallery is read as an immutable snapshot swapped at commit, so that recognition never waits
-//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, examiners, store.
+//! on the database. Shutdown goes down the pipeline: capture, recogniser, network, jobs and examiners, store.
 
 mod broker;
 mod commands;
@@ -195,7 +195,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     // The files' bytes that the networks need are held by them.
     drop(models);
 
-    // The store first, for it knows the gallery: two databases, one thread.
+    // The store first, for it knows the gallery: its databases have one thread.
     let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
     let gallery = Arc::new(Gallery::new(snapshot));
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());

@@ -110,11 +110,13 @@ impl RgbImage {
         self.pixels.resize(width as usize * height as usize * 3, 0);
     }
 
-    /// As a JPEG; `None` for a picture larger than one can be.
+    /// As a JPEG with halved chroma, as cameras make them; `None` for a picture larger than one can be.
     pub fn to_jpeg(&self, quality: u8) -> Option<Vec<u8>> {
         let (width, height) = (u16::try_from(self.width()).ok()?, u16::try_from(self.height()).ok()?);
         let mut jpeg = Vec::new();
-        let encoder = jpeg_encoder::Encoder::new(&mut jpeg, quality);
+        let mut encoder = jpeg_encoder::Encoder::new(&mut jpeg, quality);
+        // From quality 90 on the encoder would keep all chroma, at twice the time.
+        encoder.set_sampling_factor(jpeg_encoder::SamplingFactor::F_2_2);
         encoder.encode(&self.pixels, width, height, jpeg_encoder::ColorType::Rgb).ok()?;
         Some(jpeg)
     }

@@ -106,7 +106,7 @@ const MAX_HEADERS: usize = 64;
 const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// After accepting failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-/// How often forgotten snapshots are dropped.
+/// How often pictures whose time is over are dropped.
 const SWEEP: Duration = Duration::from_secs(15);
 /// How often the certificate is looked at anew: for a renewed file, its end, and a clock that was set.
 const RENEW: Duration = Duration::from_secs(3600);
@@ -171,8 +171,8 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     /// Where it says how it is doing itself.
     pub(crate) status: Status,
-    /// Pictures made on command, to be forgotten in time.
-    pub(crate) shelf: Arc<SnapshotShelf>,
+    /// Drops pictures that were kept in memory for a short time, once that is over.
+    pub(crate) sweep: Arc<dyn Fn() + Send + Sync>,
     /// The certificate.
     pub(crate) tls: Arc<Tls>,
     /// Whether other machines are served without encryption.
@@ -239,7 +239,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Parts, cance
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = sweep.tick() => {
-                server.parts.shelf.sweep();
+                (server.parts.sweep)();
                 continue;
             }
             _ = renew.tick() => {

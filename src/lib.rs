@@ -22,7 +22,18 @@
 //! | [`event`] | verdicts and ended visits | [`event::IdentityEvent`] |
 //! | [`event_store`] | events | the same on the disk, and the outbox to the broker |
 //! | [`mqtt`] | the outbox, and what is [`live`] | messages; commands in return |
-//! | [`http`] | [`metrics`] and pictures | answers to whoever asks |
+//! | [`http`] | connections | requests to [`admin`], [`metrics`] |
+//! | [`admin`] | requests of people and programs, each checked in one place | answers; orders to the store and the settings |
+//!
+//! What serves the admin page beside the stream:
+//!
+//! | module | takes | gives |
+//! | --- | --- | --- |
+//! | [`examiner`] | still pictures, at a lower priority than the stream | their faces, with measurements and embeddings |
+//! | [`guide`] | examined frames of somebody who enrols | what to do next, and which frames are kept |
+//! | [`enrol`], [`assessment`] | samples | templates of a subject; what each is worth |
+//! | [`sightings`] | visits that ended unknown, where they are kept | groups of unknown faces |
+//! | [`jobs`] | long work: [`import`] ([`archive`], [`spool`]), [`backup`], [`reembed`] | progress and a report |
 //!
 //! [`change`] and [`cadence`] say which frames are worth that way at all, and [`view`] turns and masks
 //! each of them right behind decoding.

@@ -486,6 +486,10 @@ fn warp(view: &View<'_>, to_view: &Similarity, square: &mut RgbImage) {
 
 /// Bilinear sample where some or all of the four neighbours lie outside, and count as black.
 fn at_the_edge(view: &View<'_>, x: f32, y: f32) -> [u8; 3] {
+    // Much of the square around a face at the border has no neighbour at all.
+    if x <= -1.0 || y <= -1.0 || x >= view.width as f32 || y >= view.height as f32 {
+        return [0; 3];
+    }
     let (left, top) = (x.floor(), y.floor());
     let (fx, fy) = (x - left, y - top);
     let mut sum = [0.0f32; 3];

@@ -18,7 +18,7 @@ use super::faces::{FaceRef, FaceView};
 use super::operation::{Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
-use super::tray::{KEPT, TrayPicture};
+use super::tray::TrayPicture;
 use crate::decode::MAX_STILL_BYTES;
 use crate::examiner::{CROP_SIDE, Examined, ExaminedFace, Urgency};
 use crate::frame::RgbImage;
@@ -164,12 +164,6 @@ pub(super) fn put(site: &Site, owner: Who, picture: TrayPicture) -> Result<(Stri
         .tray
         .put(owner, Arc::new(picture))
         .map_err(|_| Problem::failed("keeping the picture", &"the system gives no random numbers"))?;
-    // Nothing stays because nobody asks for it any more.
-    let faces = Arc::clone(&site.faces);
-    tokio::spawn(async move {
-        tokio::time::sleep(KEPT).await;
-        faces.tray.sweep();
-    });
     Ok((id, until.0))
 }
 

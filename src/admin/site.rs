@@ -64,6 +64,17 @@ pub(crate) struct Site {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+impl Site {
+    /// What drops pictures whose time in memory is over, whether or not anybody asks for them.
+    pub(crate) fn sweep(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let (shelf, faces) = (Arc::clone(&self.shelf), Arc::clone(&self.faces));
+        Arc::new(move || {
+            shelf.sweep();
+            faces.tray.sweep();
+        })
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::path::Path;

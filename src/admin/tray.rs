@@ -14,7 +14,7 @@ use crate::frame::FrameSize;
 use crate::gallery::{SampleOrigin, SamplePicture};
 
 /// How long a picture is kept.
-pub(super) const KEPT: Duration = Duration::from_secs(15 * 60);
+const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Of one user or token; the oldest makes room.
 const OWN_PICTURES: usize = 200;
 const OWN_BYTES: usize = 48 << 20;

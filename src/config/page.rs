@@ -115,7 +115,9 @@ impl PageSettings {
         let name = path.to_string_lossy().into_owned();
         text.parse().map(Self).map_err(|error: toml::de::Error| {
             let message = quoted(error.message());
-            Problem::Syntax { message, origin: Origin::File { name, line: 1 } }.into()
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            Problem::Syntax { message, origin: Origin::File { name, line } }.into()
         })
     }
 

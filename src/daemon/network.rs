@@ -181,7 +181,7 @@ async fn serve(
         let parts = http::Parts {
             metrics: Arc::clone(&site.metrics),
             status: site.status.clone(),
-            shelf: Arc::clone(&site.shelf),
+            sweep: site.sweep(),
             tls: Arc::clone(&site.tls),
             plain,
             local: http::is_local,

@@ -1,4 +1,5 @@
-//! The thread `store`: owns both databases, the gallery's and the events', and answers requests.
+//! The thread `store`: owns the databases of the gallery, the events and the unknown faces, and answers
+//! requests.
 //!
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.

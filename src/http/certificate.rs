@@ -224,11 +224,16 @@ fn local_v4(fib_trie: &str) -> BTreeSet<Ipv4Addr> {
     found
 }
 
-/// Addresses of this machine that others can write down: none that needs the name of an interface.
+/// Addresses of this machine that others can write down: none that needs the name of an interface, and
+/// none that is for a day only (RFC 8981), for each would make another certificate.
 fn local_v6(if_inet6: &str) -> BTreeSet<Ipv6Addr> {
+    // `IFA_F_TEMPORARY` and `IFA_F_DEPRECATED` of linux/if_addr.h.
+    const PASSING: u8 = 0x01 | 0x20;
     let address = |line: &str| {
-        let bits = u128::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
-        Some(Ipv6Addr::from_bits(bits))
+        let mut fields = line.split_whitespace();
+        let bits = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let flags = u8::from_str_radix(fields.nth(3)?, 16).ok()?;
+        (flags & PASSING == 0).then(|| Ipv6Addr::from_bits(bits))
     };
     let usable = |address: &Ipv6Addr| !address.is_loopback() && !address.is_unicast_link_local();
     if_inet6.lines().filter_map(address).filter(usable).collect()
@@ -309,7 +314,7 @@ mod tests {
     fn addresses_are_found_in_what_the_kernel_lists() {
         let fib = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 192.0.2.0\n        /24 link UNICAST\nLocal:\n     |-- 127.0.0.1\n        /32 host LOCAL\n     |-- 192.0.2.7\n        /32 host LOCAL\n     |-- 192.0.2.255\n        /32 link BROADCAST\n";
         assert_eq!(local_v4(fib), BTreeSet::from([Ipv4Addr::new(192, 0, 2, 7)]));
-        let inet6 = "fe80000000000000021122fffe334455 02 40 20 80     eth0\n20010db8000000000000000000000007 02 40 00 80     eth0\n00000000000000000000000000000001 01 80 10 80       lo\nrubbish\n";
+        let inet6 = "fe80000000000000021122fffe334455 02 40 20 80     eth0\n20010db8000000000000000000000007 02 40 00 80     eth0\n20010db8000000005a5a5a5a5a5a5a5a 02 40 00 01     eth0\n20010db8000000000000000000000008 02 40 00 20     eth0\n00000000000000000000000000000001 01 80 10 80       lo\nrubbish\n";
         assert_eq!(local_v6(inet6), BTreeSet::from(["2001:db8::7".parse().unwrap()]));
         for rubbish in ["", "|-- \n/32 host LOCAL", "\0\0"] {
             assert!(local_v4(rubbish).is_empty() && local_v6(rubbish).is_empty());

@@ -94,7 +94,7 @@ impl SnapshotShelf {
     }
 
     /// Drops what is older than a minute. Called now and then, so that nothing stays because nobody asks.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         drop(self.current());
     }
 }

@@ -48,7 +48,7 @@ fn parts(site: &Arc<Site>) -> Parts {
         router: admin::router(Arc::clone(site)),
         metrics: Arc::clone(&site.metrics),
         status: site.status.clone(),
-        shelf: Arc::clone(&site.shelf),
+        sweep: site.sweep(),
         tls: Arc::clone(&site.tls),
         plain: false,
         local: super::is_local,

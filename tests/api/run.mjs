@@ -31,7 +31,9 @@ function schemathesis(device, headers, leftOut) {
     const child = spawn(path.join(project, '.setup/api/bin/schemathesis'), arguments_, {
       cwd: device.folder, stdio: 'inherit', env: { ...process.env, NO_COLOR: '1' },
     });
-    child.on('exit', resolve);
+    child.on('error', () => resolve(1));
+    // Ended by a signal it has no status, and has not finished.
+    child.on('exit', (status) => resolve(status ?? 1));
   });
 }
 

@@ -46,27 +46,32 @@ test('a page of another origin can neither change anything nor listen', async ()
   });
   await new Promise((resolve) => foreign.listen(port, '127.0.0.1', resolve));
   const page = await open(browser, device, { where: '/sign-in' });
-  await signIn(page);
-  const before = (await (await page.request.get(`${device.origin}/api/groups`)).json()).groups.length;
-  // Another port of one host is the same site, so that the cookie is sent: only the checks are in the way.
-  await page.goto(`http://127.0.0.1:${port}/`);
-  const tried = await page.evaluate(async (origin) => {
-    const opaque = await fetch(`${origin}/api/groups`, {
-      method: 'POST', mode: 'no-cors', credentials: 'include', headers: { 'content-type': 'text/plain' }, body: '{"name":"foreign"}',
-    }).then((answer) => answer.type, (error) => String(error));
-    const socket = await new Promise((resolve) => {
-      const it = new WebSocket(`${origin.replace('http', 'ws')}/api/live`);
-      it.onopen = () => resolve('opened');
-      it.onerror = () => resolve('refused');
-    });
-    return { opaque, socket };
-  }, device.origin);
-  assert.equal(tried.socket, 'refused');
-  await page.goto(device.origin);
-  const groups = await (await page.request.get(`${device.origin}/api/groups`)).json();
-  assert.equal(groups.groups.length, before, 'nothing was made');
-  foreign.close();
-  await page.context().close();
+  try {
+    await signIn(page);
+    const before = (await (await page.request.get(`${device.origin}/api/groups`)).json()).groups.length;
+    // Another port of one host is the same site, so that the cookie is sent: only the checks are in the way.
+    await page.goto(`http://127.0.0.1:${port}/`);
+    const posted = page.waitForRequest((request) => request.method() === 'POST');
+    const tried = await page.evaluate(async (origin) => {
+      const answered = await fetch(`${origin}/api/groups`, {
+        method: 'POST', mode: 'no-cors', credentials: 'include', headers: { 'content-type': 'text/plain' }, body: '{"name":"foreign"}',
+      }).then((answer) => answer.type, (error) => String(error));
+      const socket = await new Promise((resolve) => {
+        const it = new WebSocket(`${origin.replace('http', 'ws')}/api/live`);
+        it.onopen = () => resolve('opened');
+        it.onerror = () => resolve('refused');
+      });
+      return { answered, socket };
+    }, device.origin);
+    assert.match((await (await posted).allHeaders()).cookie ?? '', /limen=/, 'the session went along');
+    assert.deepEqual(tried, { answered: 'opaque', socket: 'refused' });
+    await page.goto(device.origin);
+    const groups = await (await page.request.get(`${device.origin}/api/groups`)).json();
+    assert.equal(groups.groups.length, before, 'nothing was made');
+  } finally {
+    foreign.close();
+    await page.context().close();
+  }
 });
 
 test('a session of somebody else given before signing in is not taken over', async () => {
@@ -103,7 +108,7 @@ test('the policy of the page forbids whatever is not its own', async () => {
   await page.context().close();
 });
 
-test('everything can be reached by the keyboard alone', async () => {
+test('signing in and opening a person work by the keyboard alone, the focus in sight', async () => {
   const page = await open(browser, device, { where: '/sign-in' });
   await page.getByLabel('Name').focus();
   await page.keyboard.type(OWNER.name);

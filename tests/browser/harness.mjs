@@ -87,11 +87,16 @@ export class Device {
     });
     device.child.stderr.on('data', (bytes) => { device.log += bytes; });
     device.ended = new Promise((resolve) => device.child.on('exit', resolve));
-    await until('the web server', async () => {
-      if (device.child.exitCode !== null) throw new Error(`limen ended: ${device.log}`);
-      return fetch(`http://127.0.0.1:${device.port}/api/session`, { redirect: 'manual' })
-        .then((answer) => answer.status < 500, () => false);
-    });
+    try {
+      await until('the web server', async () => {
+        if (device.child.exitCode !== null) throw new Error(`limen ended: ${device.log}`);
+        return fetch(`http://127.0.0.1:${device.port}/api/session`, { redirect: 'manual' })
+          .then((answer) => answer.status < 500, () => false);
+      });
+    } catch (error) {
+      await device.stop();
+      throw error;
+    }
     return device;
   }
 

@@ -1,6 +1,5 @@
 // Every page of the admin page, and how to tell that it has shown what it is for.
 
-// `ready`: text of the page's own heading. `role`: the least role that sees it.
 export const PAGES = [
   { name: 'dashboard', where: '/' },
   { name: 'faces', where: '/faces' },
@@ -25,8 +24,8 @@ export const PUBLIC_PAGES = [
   { name: 'invitation', where: '/invitation' },
 ];
 
-// Waits until the page has its heading and nothing of it is still being fetched.
+// Waits until the page has its heading and shows what it fetched, not the shapes that keep its place.
 export async function settled(page) {
   await page.locator('main h1').first().waitFor();
-  await page.waitForFunction(() => !document.querySelector('[aria-busy="true"]'));
+  await page.waitForFunction(() => !document.querySelector('[aria-busy="true"], main .bone'));
 }

@@ -134,3 +134,16 @@ test('every page is light, still, and of this device alone', async () => {
   assert.deepEqual(page.faults, []);
   await page.context().close();
 });
+
+test('a dialog ends with the page it was opened on', async () => {
+  const page = await open(browser, device, { where: '/sign-in' });
+  await signIn(page);
+  await page.goto(`${device.origin}/events?kind=identified`);
+  await page.getByRole('region', { name: 'Events' }).getByText('Barack Obama').first().click();
+  await page.getByRole('dialog').getByRole('link', { name: 'Open this person' }).click();
+  await page.waitForURL((url) => url.pathname.startsWith('/faces/'));
+  await page.getByRole('heading', { name: 'Barack Obama' }).waitFor();
+  assert.equal(await page.locator('dialog').count(), 0);
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});

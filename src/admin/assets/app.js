@@ -5,7 +5,7 @@
 import { current, may, onEnded, post, readSession, adopt } from './api.js';
 import { h, put } from './dom.js';
 import { isAbort, words } from './errors.js';
-import { failed, page as frame, toast } from './ui.js';
+import { closeDialogs, failed, page as frame, toast } from './ui.js';
 
 // Address, module, least role; `alone`: without navigation, for those who are not signed in.
 const routes = [
@@ -53,6 +53,7 @@ async function open({ first = false } = {}) {
   leave.abort();
   leave = new AbortController();
   blocker = null;
+  closeDialogs();
   const { signal } = leave;
   here = location.pathname + location.search;
   const found = routes.map(([pattern, name, role]) => ({ match: pattern.exec(location.pathname), name, role })).find(route => route.match);
@@ -78,8 +79,10 @@ async function open({ first = false } = {}) {
     shown = frame('Not for your role', { lede: `This page is for the role “${found.role}” and above; yours is “${session.user.role}”. An administrator can change it.` });
   } else {
     try {
-      // After an update of the device the files of the old page are gone: load the new one.
-      const { show, title } = await module.catch(error => { if (!first) location.reload(); throw error; });
+      const { show, title } = await module.catch(async error => {
+        if (!first && await updated()) location.reload();
+        throw error;
+      });
       if (mine !== turn) return;
       const context = {
         signal, session, params: found.match.slice(1), query: new URLSearchParams(location.search), go, title: setTitle,
@@ -98,6 +101,16 @@ async function open({ first = false } = {}) {
   if (!first) {
     scrollTo(0, 0);
     main.querySelector('h1')?.focus({ preventScroll: true });
+  }
+}
+
+// After an update of the device the files of the old page are gone, and the new page has to be loaded. A
+// device that does not answer keeps the page, with what was typed into it.
+async function updated() {
+  try {
+    return (await fetch(import.meta.url, { method: 'HEAD', cache: 'no-store' })).status === 404;
+  } catch {
+    return false;
   }
 }
 
@@ -120,6 +133,8 @@ export function go(path, { replace = false } = {}) {
 
 onEnded(() => {
   adopt(null);
+  // Without a session nothing of it can be saved any more.
+  blocker = null;
   const here = location.pathname + location.search;
   if (!here.startsWith('/sign-in')) {
     toast('The session has ended. Sign in again.', 'warn');

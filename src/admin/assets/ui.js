@@ -120,7 +120,8 @@ async function countdown(el, seconds) {
   el.disabled = false;
 }
 
-// A dialog; resolves with what close() is given, or null. `build(close)` returns its content.
+// A dialog; resolves with what close() is given, or null. `build(close)` returns its content. It belongs
+// to the page it was opened on: closeDialogs() ends it where another one opens.
 export function dialog(title, build, { drawer } = {}) {
   return new Promise(resolve => {
     const id = freshId();
@@ -131,12 +132,15 @@ export function dialog(title, build, { drawer } = {}) {
       build(close, el)));
     el.addEventListener('click', event => { if (event.target === el) close(null); });
     el.addEventListener('close', () => { el.remove(); resolve(el.answer ?? null); });
-    addEventListener('popstate', () => el.close(), { once: true });
     // Whoever opened it waits for the person now, not for the device.
     for (const busy of document.querySelectorAll('.button[aria-busy]')) busy.removeAttribute('aria-busy');
     document.body.append(el);
     el.showModal();
   });
+}
+
+export function closeDialogs() {
+  for (const el of document.querySelectorAll('dialog[open]')) el.close();
 }
 
 // Asks before something that cannot be undone. With `typed`, that text has to be typed.
