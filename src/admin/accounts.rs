@@ -41,7 +41,7 @@ pub(crate) use store::accounts_schema;
 pub use store::{ACCOUNTS_FILE, AccountStore};
 
 use live::Live;
-use slowdown::Slowdown;
+use slowdown::{Claim, Slowdown, Try};
 use store::AuditRetention;
 
 /// Passwords that may wait for being hashed: a second's worth on a slow board.
@@ -238,15 +238,9 @@ impl Accounts {
         .await
     }
 
-    /// Whether somebody may try a name and a password now.
-    fn may_try(&self, name: Option<SecretHash>, address: IpAddr) -> Result<(), Problem> {
-        let now = self.clock.monotonic();
-        let mut slowdown = locked(&self.slowdown);
-        let wait = match name {
-            Some(name) => slowdown.try_name(name, address, now),
-            None => slowdown.try_address(address, now),
-        };
-        wait.map_err(|wait| {
+    /// Whether somebody may try a password or a code now.
+    fn may_try(&self, claim: Option<Claim>, address: IpAddr) -> Result<Try, Problem> {
+        locked(&self.slowdown).begin(claim, address, self.clock.monotonic()).map_err(|wait| {
             // Rounded up: whoever waits this long may try.
             let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             let text = format!("too many failures; wait {seconds} s and try again");
@@ -254,8 +248,8 @@ impl Accounts {
         })
     }
 
-    fn succeeded(&self, name: Option<SecretHash>, address: IpAddr) {
-        locked(&self.slowdown).succeeded(name, address, self.clock.monotonic());
+    fn succeeded(&self, tried: Try) {
+        locked(&self.slowdown).succeeded(tried, self.clock.monotonic());
     }
 }
 

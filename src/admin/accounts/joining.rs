@@ -157,7 +157,7 @@ async fn request_access(
     let message = text(given.message, MESSAGE_CHARS, "a message")?;
     given.password.fits()?;
     // Each costs as much as a failure to sign in: a device that is flooded with requests helps nobody.
-    accounts.may_try(None, caller.address)?;
+    let _ = accounts.may_try(None, caller.address)?;
     let address = caller.address.to_string();
     accounts
         .read({
@@ -241,13 +241,13 @@ async fn accept(
     Given(given): Given<Acceptance>,
 ) -> Result<Response, Problem> {
     let accounts = &site.accounts;
-    accounts.may_try(None, caller.address)?;
+    let tried = accounts.may_try(None, caller.address)?;
     let token = secret::hash(&given.token);
     accounts.read(move |store| store.invited_as(&token)).await?;
     let name = UserName::new(&given.name)?;
     let password = given.password;
     let password = accounts.hash(move || password.protect()).await?;
     let user = accounts.change(move |store| store.accept(&token, &name, &password)).await?;
-    accounts.succeeded(None, caller.address);
+    accounts.succeeded(tried);
     signed_in(&site, &caller, &peer, &headers, user, StatusCode::CREATED).await
 }

@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::records::User;
-use super::{AccountError, Password, locked, secret};
+use super::slowdown::Claim;
+use super::{AccountError, Password, locked};
 use crate::admin::access::{Access, Caller, Role, Who};
 use crate::admin::operation::{Given, Named, Operation};
 use crate::admin::problem::Problem;
@@ -130,15 +131,14 @@ async fn change_password(
     let Who::User { user, session } = caller.who else { return Err(not_signed_in()) };
     new.fits()?;
     // A browser left open must not be a place to try passwords quickly either.
-    let tried = secret::hash(&format!("user {user}"));
-    accounts.may_try(Some(tried), caller.address)?;
+    let tried = accounts.may_try(Some(Claim::User(user)), caller.address)?;
     let kept = accounts.read(move |store| store.password_of(user)).await?;
     let made =
         accounts.hash(move || if current.is(Some(&kept))? { new.protect().map(Some) } else { Ok(None) });
     let Some(made) = made.await? else {
         return Err(Problem::unusable("wrong_password", "the present password is another one"));
     };
-    accounts.succeeded(Some(tried), caller.address);
+    accounts.succeeded(tried);
     accounts.change(move |store| store.set_password(user, &made, Some(session))).await?;
     Ok(StatusCode::NO_CONTENT)
 }
