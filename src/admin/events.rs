@@ -70,6 +70,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<SummaryView>(StatusCode::OK)
             .refuses(&[503]),
         Operation::get("/api/events/export", Access::Role(Role::Operator), "export_events", export)
+            .audited()
             .about("All events that the filters let through, newest first, as CSV or JSON.")
             .scope(Scope::ReadEvents)
             .query::<ExportQuery>()

@@ -14,7 +14,7 @@ use super::records::Claimant;
 use super::secret::{self, Secret};
 use super::slowdown::Claim;
 use super::store::NewSession;
-use super::{Accounts, LiveSession, Password, User, UserName};
+use super::{Accounts, LiveSession, Password, Use, User, UserName};
 use crate::admin::access::{Access, Caller, Role, Who};
 use crate::admin::operation::{Given, Operation};
 use crate::admin::problem::Problem;
@@ -159,7 +159,8 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn session(State(site): State<Arc<Site>>, peer: Peer, headers: HeaderMap) -> Json<SessionView> {
     let token = session_token(&headers, &peer);
-    let session = token.and_then(|token| site.accounts.session(token).zip(Some(token)));
+    // The check before has counted it as a use already, if it is one.
+    let session = token.and_then(|token| site.accounts.session(token, Use::Background).zip(Some(token)));
     Json(SessionView::new(&site, &peer, session))
 }
 
@@ -274,7 +275,7 @@ pub(super) async fn signed_in(
         instead_of: session_token(headers, peer).map(secret::hash),
     };
     accounts.change(move |store| store.create_session(&new)).await?;
-    let session = accounts.session(token.expose());
+    let session = accounts.session(token.expose(), Use::Active);
     let session = session.ok_or_else(|| Problem::failed("signing in", &"the session has ended already"))?;
     let view = SessionView::new(site, peer, Some((session, token.expose())));
     let lasts = accounts.session_lasts().as_secs();
