@@ -26,7 +26,7 @@ pub(crate) mod problem;
 pub(crate) mod settings;
 mod sightings;
 pub(crate) mod site;
-mod socket;
+pub(crate) mod socket;
 mod subjects;
 mod tray;
 

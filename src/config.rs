@@ -297,7 +297,7 @@ settings! {
     audit: Audit {
         /// Entries older than this are erased.
         keep_days: u32 = 180, unit "days", within 1..=3650;
-        /// When there are more entries than this, the oldest are erased.
+        /// When there are more entries than this, those of whoever has most are erased, refusals first.
         keep_count: u32 = 100_000, unit "entries", within 1_000..=10_000_000;
     }
 

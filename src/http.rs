@@ -144,9 +144,11 @@ fn host_name() -> String {
     if plain && !name.is_empty() { name.to_ascii_lowercase() } else { "limen".to_owned() }
 }
 
-/// Whoever has one IPv6 address usually has the 2^64 beside it.
+/// Whoever has one IPv6 address usually has the 2^64 beside it; but for addresses of the link, of which
+/// every neighbour has one out of the same 2^64.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => IpAddr::V6(v6),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
     }

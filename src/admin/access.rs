@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::response::{IntoResponseParts, ResponseParts};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +136,38 @@ pub(crate) enum Who {
     },
 }
 
+/// Put into an answer: what was changed, for the audit log, where the path does not say it. Numbers,
+/// roles, names of settings; never a name of a subject, never a secret.
+#[derive(Clone, Debug)]
+pub(super) struct AuditDetail(String);
+
+impl AuditDetail {
+    /// The longest, in characters.
+    const MOST: usize = 200;
+
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        let text: String = text.into();
+        match text.char_indices().nth(Self::MOST) {
+            None => Self(text),
+            Some(_) => Self(text.chars().take(Self::MOST - 1).chain(['…']).collect()),
+        }
+    }
+
+    /// As it goes into the log.
+    fn text(&self) -> Option<String> {
+        (!self.0.is_empty()).then(|| self.0.clone())
+    }
+}
+
+impl IntoResponseParts for AuditDetail {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut answer: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        answer.extensions_mut().insert(self);
+        Ok(answer)
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
@@ -153,5 +186,19 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let peer = parts.extensions.get::<Self>().copied();
         peer.ok_or_else(|| Problem::failed("the access check", &"a connection without a peer"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detail_is_never_longer_than_the_audit_log_takes() {
+        assert_eq!(AuditDetail::new("").text(), None);
+        assert_eq!(AuditDetail::new("user 7").text().as_deref(), Some("user 7"));
+        assert_eq!(AuditDetail::new("ä".repeat(200)).text(), Some("ä".repeat(200)));
+        let cut = AuditDetail::new("ä".repeat(201)).text().unwrap();
+        assert!(cut.chars().count() == 200 && cut.ends_with('…'), "{cut}");
     }
 }

@@ -26,12 +26,12 @@ use axum::http::StatusCode;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::access::{Role, Who};
+use super::access::{Caller, Role, Who};
 use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
 
-pub(super) use live::{LiveSession, LiveToken, SessionTimes};
+pub(super) use live::{LiveSession, LiveToken, SessionTimes, Use};
 pub use password::Password;
 pub use records::{AccessRequest, AccountError, AuditEntry, Invitation, NewAuditEntry, User, UserName};
 pub use secret::{Secret, SecretHash};
@@ -41,7 +41,7 @@ pub(crate) use store::accounts_schema;
 pub use store::{ACCOUNTS_FILE, AccountStore};
 
 use live::Live;
-use slowdown::Slowdown;
+use slowdown::{Claim, Slowdown, Try};
 use store::AuditRetention;
 
 /// Passwords that may wait for being hashed: a second's worth on a slow board.
@@ -106,9 +106,10 @@ impl Accounts {
         locked(&self.live).has_owner
     }
 
-    /// The session that a cookie's value belongs to, if it goes on.
-    pub(super) fn session(&self, token: &str) -> Option<LiveSession> {
-        locked(&self.live).session(&secret::hash(token), self.times, self.clock.wall())
+    /// The session that a cookie's value belongs to, if it goes on; it is used with that where somebody
+    /// is there to use it.
+    pub(super) fn session(&self, token: &str, use_of_it: Use) -> Option<LiveSession> {
+        locked(&self.live).session(&secret::hash(token), use_of_it, self.times, self.clock.wall())
     }
 
     /// Whether somebody who was let in may go on, on a connection that stays open.
@@ -150,6 +151,26 @@ impl Accounts {
     ) -> Result<T, Problem> {
         self.blocking(move |store, live| {
             let changed = change(store)?;
+            reload(store, live)?;
+            Ok(changed)
+        })
+        .await
+    }
+
+    /// The same on behalf of somebody who was let in with a role, unless they have it no longer: between
+    /// that and their turn a slow body, a password and other changes may lie.
+    async fn change_as<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        change: impl FnOnce(&mut AccountStore, Role) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (who, acting) = (caller.who, caller.acting()?);
+        let (times, clock) = (self.times, Arc::clone(&self.clock));
+        self.blocking(move |store, live| {
+            if !locked(live).may_go_on(who, acting, times, clock.wall()) {
+                return Err(AccountError::NoLonger);
+            }
+            let changed = change(store, acting)?;
             reload(store, live)?;
             Ok(changed)
         })
@@ -238,15 +259,9 @@ impl Accounts {
         .await
     }
 
-    /// Whether somebody may try a name and a password now.
-    fn may_try(&self, name: Option<SecretHash>, address: IpAddr) -> Result<(), Problem> {
-        let now = self.clock.monotonic();
-        let mut slowdown = locked(&self.slowdown);
-        let wait = match name {
-            Some(name) => slowdown.try_name(name, address, now),
-            None => slowdown.try_address(address, now),
-        };
-        wait.map_err(|wait| {
+    /// Whether somebody may try a password or a code now.
+    fn may_try(&self, claim: Option<Claim>, address: IpAddr) -> Result<Try, Problem> {
+        locked(&self.slowdown).begin(claim, address, self.clock.monotonic()).map_err(|wait| {
             // Rounded up: whoever waits this long may try.
             let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
             let text = format!("too many failures; wait {seconds} s and try again");
@@ -254,8 +269,8 @@ impl Accounts {
         })
     }
 
-    fn succeeded(&self, name: Option<SecretHash>, address: IpAddr) {
-        locked(&self.slowdown).succeeded(name, address, self.clock.monotonic());
+    fn succeeded(&self, tried: Try) {
+        locked(&self.slowdown).succeeded(tried, self.clock.monotonic());
     }
 }
 
@@ -284,7 +299,9 @@ impl From<AccountError> for Problem {
             AccountError::Name => Self::unusable("name", text),
             AccountError::NameTaken => Self::conflict("name_taken", text),
             AccountError::Missing(what) => Self::missing(what),
-            AccountError::NotAUser => Self::new(StatusCode::FORBIDDEN, "forbidden", text),
+            AccountError::NotAUser | AccountError::NoLonger => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", text)
+            }
             AccountError::NoOwner => Self::conflict("no_owner", text),
             AccountError::HasOwner => Self::conflict("has_owner", text),
             AccountError::LastOwner => Self::conflict("last_owner", text),

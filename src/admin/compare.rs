@@ -316,11 +316,11 @@ async fn stream(
         }
         None => None,
     };
-    let (places, here) = (Arc::clone(&site.faces.streams), Arc::clone(&site));
+    let here = Arc::clone(&site);
     socket::open_for(
         FRAME_BYTES,
         upgrade,
-        &places,
+        &here.faces.streams,
         &here,
         (&caller, Role::Operator),
         move |mut peer| async move {

@@ -70,6 +70,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<SummaryView>(StatusCode::OK)
             .refuses(&[503]),
         Operation::get("/api/events/export", Access::Role(Role::Operator), "export_events", export)
+            .audited()
             .about("All events that the filters let through, newest first, as CSV or JSON.")
             .scope(Scope::ReadEvents)
             .query::<ExportQuery>()
@@ -502,8 +503,8 @@ async fn watch(
     caller: Caller,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
-    let (places, here) = (Arc::clone(&site.event_watchers), Arc::clone(&site));
-    socket::open(upgrade, &places, &here, (&caller, Role::Viewer), move |peer| async move {
+    let here = Arc::clone(&site);
+    socket::open(upgrade, &here.event_watchers, &here, (&caller, Role::Viewer), move |peer| async move {
         let mut peer = peer;
         // Whoever is gone is not taken leave of.
         if tell(&site, &mut peer).await == Ok(()) {

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::live::{BoxView, ReasonView};
 use super::problem::Problem;
+use super::socket::Places;
 use super::tray::Tray;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -27,15 +28,15 @@ use axum::http::StatusCode;
 
 /// Uploads that are read at a time: each may take as much memory as the largest picture.
 const UPLOADS: usize = 4;
-/// Browsers whose camera is looked at, at a time.
-const STREAMS: usize = 8;
+/// Browsers whose camera is looked at, at a time; a quarter of them of one user or token.
+const STREAMS: usize = 16;
 
 /// What handlers need for still pictures.
 pub(crate) struct Faces {
     pub(super) examiner: Examiner,
     pub(super) tray: Tray,
     pub(super) uploads: Semaphore,
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: Places,
     rules: ArcSwap<FaceRules>,
 }
 
@@ -73,7 +74,7 @@ impl Faces {
             examiner,
             tray: Tray::new(clock),
             uploads: Semaphore::new(UPLOADS),
-            streams: Arc::new(Semaphore::new(STREAMS)),
+            streams: Places::new(STREAMS),
             rules: ArcSwap::from_pointee(FaceRules::new(config, thresholds)),
         }
     }

@@ -100,11 +100,11 @@ async fn guide(
     Asked(asked): Asked<GuideQuery>,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
-    let (places, here) = (Arc::clone(&site.faces.streams), Arc::clone(&site));
+    let here = Arc::clone(&site);
     socket::open_for(
         FRAME_BYTES,
         upgrade,
-        &places,
+        &here.faces.streams,
         &here,
         (&caller, Role::Operator),
         move |mut peer| async move {
@@ -161,11 +161,18 @@ impl Capture {
     async fn of_device(mut self, peer: &mut Peer) -> Result<(), Gone> {
         let mut looks = self.site.looks.watch();
         loop {
-            let image = match tokio::time::timeout(CAMERA_PATIENCE, looks.changed()).await {
-                Ok(Ok(())) => looks.borrow_and_update().as_ref().map(|look| look.picture.clone()),
-                Ok(Err(_)) => return Err(Gone),
-                Err(_) => {
-                    say_problem(peer, no_camera()).await?;
+            let image = tokio::select! {
+                changed = tokio::time::timeout(CAMERA_PATIENCE, looks.changed()) => match changed {
+                    Ok(Ok(())) => looks.borrow_and_update().as_ref().map(|look| look.picture.clone()),
+                    Ok(Err(_)) => return Err(Gone),
+                    Err(_) => {
+                        say_problem(peer, no_camera()).await?;
+                        None
+                    }
+                },
+                // Said too early, or the other side is gone: without a camera nothing else would tell.
+                word = peer.next() => {
+                    word?;
                     None
                 }
             };

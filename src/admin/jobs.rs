@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
-use super::access::{Access, Caller, Role};
+use super::access::{Access, AuditDetail, Caller, Role};
 use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
@@ -90,6 +90,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<ReportView>(StatusCode::OK)
             .refuses(&[404]),
         Operation::get("/api/jobs/{id}/download", Access::Role(Role::Owner), "download_job_file", download)
+            .audited()
             .about("The file a job has made. It can be fetched wholly once, for a quarter of an hour.")
             .gives_bytes(&["application/octet-stream"])
             .refuses(&[404])
@@ -219,12 +220,12 @@ async fn report(
 async fn start_reembedding(
     State(site): State<Arc<Site>>,
     caller: Caller,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
     let desk = site.work.clone();
     let import = ImportParts::new(&desk.config.borrow(), desk.examiner, desk.store);
     let parts = ReembedParts { examiner: import.examiner, store: import.store, width: import.width };
     let job = desk.jobs.start(JobKind::Reembed, caller.name, move |control| reembed(&parts, control))?;
-    Ok((StatusCode::ACCEPTED, Json(job)))
+    Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
 }
 
 /// How to protect a backup.
@@ -239,7 +240,7 @@ async fn start_backup(
     State(site): State<Arc<Site>>,
     caller: Caller,
     Given(given): Given<BackupGiven>,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
     let passphrase = Zeroizing::new(given.passphrase);
     let (source, now) = (Arc::clone(&site.work.backup), site.clock.wall());
     source
@@ -249,7 +250,7 @@ async fn start_backup(
         .work
         .jobs
         .start(JobKind::Backup, caller.name, move |control| source.run(&passphrase, now, control))?;
-    Ok((StatusCode::ACCEPTED, Json(job)))
+    Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
 }
 
 /// How to import.
@@ -266,7 +267,7 @@ async fn upload(
     caller: Caller,
     Asked(query): Asked<ImportQuery>,
     request: Request,
-) -> Result<(StatusCode, Json<JobView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
     let desk = site.work.clone();
     let config = Arc::clone(&desk.config.borrow());
     let limit = u64::from(config.enrolment.maximum_import_mb) << 20;
@@ -286,7 +287,7 @@ async fn upload(
     let job = desk
         .jobs
         .start(JobKind::Import, caller.name, move |control| import(spool, &parts, accept_similar, control))?;
-    Ok((StatusCode::ACCEPTED, Json(job)))
+    Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
 }
 
 /// Takes a body into a spool, as it comes.

@@ -13,14 +13,14 @@ use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::access::{Access, Caller, Role, Scope};
 use super::operation::Operation;
 use super::problem::Problem;
 use super::site::Site;
-use super::socket::{self, Gone, Peer};
+use super::socket::{self, Gone, Peer, Places};
 use crate::clock::{Clock, Monotonic};
 use crate::gallery::SubjectId;
 use crate::geometry::PixelBox;
@@ -30,8 +30,8 @@ use crate::status::{Condition, Part};
 
 /// Of the frames. 640x480 is about 45 kB, 0.7 MB/s a viewer.
 const JPEG_QUALITY: u8 = 80;
-/// Viewers at a time.
-const VIEWERS: usize = 8;
+/// Viewers at a time, a quarter of them of one user or token. Each costs what its frames take to send.
+const VIEWERS: usize = 16;
 /// A viewer that has not asked for the next frame for this long is not watching.
 const HIDDEN: Duration = Duration::from_secs(2);
 /// Without a frame for this long the viewer is told why. A watched camera gives several in a second.
@@ -161,13 +161,13 @@ pub(crate) struct LiveView {
     newest: watch::Sender<Option<Encoded>>,
     /// Whether the task that encodes runs.
     encoding: Mutex<bool>,
-    places: Arc<Semaphore>,
+    places: Places,
 }
 
 impl LiveView {
     pub(crate) fn new(looks: LookChannel, clock: Arc<dyn Clock>) -> Self {
         let newest = watch::Sender::new(None);
-        Self { looks, clock, newest, encoding: Mutex::new(false), places: Arc::new(Semaphore::new(VIEWERS)) }
+        Self { looks, clock, newest, encoding: Mutex::new(false), places: Places::new(VIEWERS) }
     }
 
     /// Watches from the next look on; makes sure that somebody encodes.
@@ -231,8 +231,8 @@ async fn watch_live(
     caller: Caller,
     upgrade: WebSocketUpgrade,
 ) -> Result<Response, Problem> {
-    let (places, here) = (Arc::clone(&site.view.places), Arc::clone(&site));
-    socket::open(upgrade, &places, &here, (&caller, Role::Viewer), move |peer| async move {
+    let here = Arc::clone(&site);
+    socket::open(upgrade, &here.view.places, &here, (&caller, Role::Viewer), move |peer| async move {
         let mut peer = peer;
         // Whoever is gone is not taken leave of.
         if serve(&site, &mut peer).await == Ok(()) {

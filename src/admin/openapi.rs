@@ -69,7 +69,8 @@ pub(crate) fn document(operations: &[Operation]) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Local face recognition for a mounted door or kiosk camera. Times are milliseconds \
                 since 1970 UTC; scores are comparison scores from -1 to 1. Lists continue behind `next`, which \
-                goes into `after`.",
+                goes into `after`. A page that asks by itself says so with the header `X-Limen-Background: 1`; \
+                such a request does not count as a use of the session.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],

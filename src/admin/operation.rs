@@ -73,6 +73,8 @@ pub(crate) struct Operation {
     pub(crate) refuses: &'static [u16],
     /// How long the whole request may take, where that is not the usual time.
     pub(crate) within: Option<Duration>,
+    /// In the audit log although it changes nothing, for what it carries away.
+    pub(crate) audited: bool,
     pub(crate) handler: MethodRouter<Arc<Site>>,
 }
 
@@ -104,6 +106,7 @@ impl Operation {
             gives: (StatusCode::NO_CONTENT, Gives::Nothing),
             refuses: &[],
             within: None,
+            audited: false,
             handler: on(filter, handler),
         }
     }
@@ -213,6 +216,12 @@ impl Operation {
     /// The whole request may take this long.
     pub(crate) fn within(mut self, time: Duration) -> Self {
         self.within = Some(time);
+        self
+    }
+
+    /// Goes into the audit log although it only reads. Changes do anyway.
+    pub(crate) fn audited(mut self) -> Self {
+        self.audited = true;
         self
     }
 

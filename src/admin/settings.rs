@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::access::{Access, Role};
+use super::access::{Access, AuditDetail, Role};
 use super::operation::{Given, Operation};
 use super::problem::Problem;
 use super::site::Site;
@@ -330,10 +330,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 async fn change(
     State(site): State<Arc<Site>>,
     Given(body): Given<ChangeBody>,
-) -> Result<Json<SettingsView>, Problem> {
+) -> Result<(AuditDetail, Json<SettingsView>), Problem> {
     let desk = Arc::clone(&site.settings);
+    // Their values may be secret.
+    let detail = AuditDetail::new(body.changes.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
     blocking(move || desk.change(&body.changes)).await??;
-    view(&site).await
+    Ok((detail, view(&site).await?))
 }
 
 /// What became of the attempt.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::access::{Access, Role};
+use super::access::{Access, AuditDetail, Role};
 use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
@@ -226,7 +226,7 @@ struct NamedView {
 async fn name(
     State(site): State<Arc<Site>>,
     Given(given): Given<NameGiven>,
-) -> Result<(StatusCode, Json<NamedView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<NamedView>), Problem> {
     let target = match (given.name, given.subject) {
         (Some(name), None) => {
             let name = SubjectName::new(&name).map_err(|why| Problem::unusable("name", why.to_string()))?;
@@ -248,7 +248,8 @@ async fn name(
         duplicates: done.duplicates.len(),
         looks_like: done.looks_like.iter().map(LikenessView::from).collect(),
     };
-    Ok((StatusCode::CREATED, Json(view)))
+    let detail = AuditDetail::new(format!("subject {}", done.receipt.subject));
+    Ok((StatusCode::CREATED, detail, Json(view)))
 }
 
 /// Who a group is not.

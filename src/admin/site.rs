@@ -10,6 +10,7 @@ use super::jobs::JobDesk;
 use super::live::LiveView;
 use super::overview::ModelsView;
 use super::settings::SettingsDesk;
+use super::socket::Places;
 use crate::clock::Clock;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf, Tls};
@@ -43,7 +44,7 @@ pub(crate) struct Site {
     /// Still pictures, and what is done with the faces in them.
     pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
-    pub(crate) event_watchers: Arc<Semaphore>,
+    pub(crate) event_watchers: Places,
     /// The settings, and where they are changed.
     pub(crate) settings: Arc<SettingsDesk>,
     /// What the device recognises with.
@@ -162,7 +163,7 @@ pub(crate) mod tests {
                 live: LiveChannel::new(),
                 looks: LookChannel::new(),
                 view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
-                event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+                event_watchers: Places::new(EVENT_WATCHERS),
                 settings: Arc::new(desk(folder.path(), "").0),
                 work: JobDesk {
                     jobs: Jobs::new(Arc::clone(&clock)),

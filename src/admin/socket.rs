@@ -1,7 +1,8 @@
 //! What every WebSocket of the device keeps to: small messages in, nobody is waited for without end, and
 //! a connection nobody listens to any more is closed.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -25,11 +26,74 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Messages of the other side in a second that are still polite: it says one word for each frame.
 const CHATTER: u32 = 200;
 
+/// Connections of one kind there may be: in all, and of one user or token, who must not take them all.
+pub(crate) struct Places {
+    all: Arc<Semaphore>,
+    each: usize,
+    held: Arc<Mutex<HashMap<Holder, usize>>>,
+}
+
+/// Whose a place is: all sessions of a user are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    User(i64),
+    Token(i64),
+    Other,
+}
+
+/// A place that is taken; free again when dropped.
+struct Place {
+    holder: Holder,
+    held: Arc<Mutex<HashMap<Holder, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// So many, a quarter of them for one user or token.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(most)), each: most.div_ceil(4), held: Arc::default() }
+    }
+
+    fn take(&self, who: Who) -> Result<Place, Problem> {
+        let holder = match who {
+            Who::User { user, .. } => Holder::User(user),
+            Who::Token { token } => Holder::Token(token),
+            Who::Local | Who::Nobody => Holder::Other,
+        };
+        let all = Arc::clone(&self.all).try_acquire_owned();
+        let permit =
+            all.map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
+        let mut held = locked(&self.held);
+        let theirs = held.entry(holder).or_insert(0);
+        if *theirs >= self.each {
+            return Err(Problem::busy("you are watching as often as one may; close another page first"));
+        }
+        *theirs += 1;
+        Ok(Place { holder, held: Arc::clone(&self.held), _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = locked(&self.held);
+        if let Some(theirs) = held.get_mut(&self.holder) {
+            *theirs -= 1;
+            if *theirs == 0 {
+                held.remove(&self.holder);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Takes a connection over, if there is still a place, and runs `work` on it for as long as the caller
 /// may go on with a role of at least `least`.
 pub(super) fn open<F>(
     upgrade: WebSocketUpgrade,
-    places: &Arc<Semaphore>,
+    places: &Places,
     site: &Arc<Site>,
     (caller, least): (&Caller, Role),
     work: impl FnOnce(Peer) -> F + Send + 'static,
@@ -44,7 +108,7 @@ where
 pub(super) fn open_for<F>(
     longest: usize,
     upgrade: WebSocketUpgrade,
-    places: &Arc<Semaphore>,
+    places: &Places,
     site: &Arc<Site>,
     (caller, least): (&Caller, Role),
     work: impl FnOnce(Peer) -> F + Send + 'static,
@@ -52,9 +116,7 @@ pub(super) fn open_for<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let place = Arc::clone(places)
-        .try_acquire_owned()
-        .map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
+    let place = places.take(caller.who)?;
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
     let (site, who) = (Arc::clone(site), caller.who);
     Ok(upgrade.on_upgrade(move |socket| {
@@ -73,7 +135,7 @@ pub(super) struct Peer {
     site: Arc<Site>,
     who: Who,
     least: Role,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// The connection is over.
@@ -148,5 +210,26 @@ impl Peer {
     pub(super) async fn close(mut self) {
         // Whoever is gone already needs no word.
         let _ = timeout(Duration::from_secs(1), self.socket.send(Message::Close(None))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_takes_a_quarter_of_the_places_whatever_their_sessions() {
+        let places = Places::new(8);
+        let user = |user, session| places.take(Who::User { user, session });
+        let held = [user(1, 1).unwrap(), user(1, 2).unwrap()];
+        assert!(user(1, 3).is_err());
+        let others = [places.take(Who::Token { token: 1 }).unwrap(), user(2, 4).unwrap()];
+        drop(held);
+        let again: Vec<_> = (0..2).map(|_| user(1, 3).unwrap()).collect();
+        let more: Vec<_> = (3..5).flat_map(|id| [user(id, id).unwrap(), user(id, id).unwrap()]).collect();
+        assert!(user(9, 9).is_err(), "all are taken");
+        drop((again, more, others));
+        assert!(locked(&places.held).is_empty());
+        assert!(user(9, 9).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::access::{Access, Caller, Role, Scope, Who};
+use super::access::{Access, AuditDetail, Caller, Role, Scope, Who};
 use super::faces::{FaceRef, FaceRules, LikenessView, problem_of, subject_id};
 use super::operation::{Asked, Given, Named, Operation};
 use super::pictures::given;
@@ -462,7 +462,7 @@ async fn enrol(
     State(site): State<Arc<Site>>,
     caller: Caller,
     Given(body): Given<EnrolBody>,
-) -> Result<(StatusCode, Json<EnrolledView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<EnrolledView>), Problem> {
     let rules = site.faces.rules();
     let target = match (&body.name, &body.subject) {
         (Some(name), None) => OrderTarget::Named(subject_name(name)?),
@@ -499,6 +499,7 @@ async fn enrol(
     })?;
     refused.extend(refusals(&done.refused, &body.samples));
     let details = site.store.subject(done.receipt.subject).await?;
+    let detail = AuditDetail::new(format!("subject {}", done.receipt.subject));
     let view = EnrolledView {
         subject: SubjectView::new(&details.subject, site.clock.wall()),
         created: done.receipt.created,
@@ -507,7 +508,7 @@ async fn enrol(
         duplicates: done.duplicates.len(),
         looks_like: done.looks_like.iter().map(LikenessView::from).collect(),
     };
-    Ok((StatusCode::CREATED, Json(view)))
+    Ok((StatusCode::CREATED, detail, Json(view)))
 }
 
 /// The faces as candidates, numbered as they were given, and those that are not usable by themselves.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use limen::admin::accounts::ACCOUNTS_FILE;
 use limen::backup::{MAX_PASSPHRASE_BYTES, restore};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -47,6 +48,12 @@ pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Ans
     output.result(&json!(restored), || {
         format!("restored {} into {}", restored.files.join(" and "), state.path().display())
     })?;
+    if restored.files.iter().any(|file| file == ACCOUNTS_FILE) {
+        output.note(
+            "accounts and API tokens are those of the backup: look on the page Users for any that should be \
+             gone by now; sessions, invitations and the setup code did not come back",
+        );
+    }
     Ok(Answer::Yes)
 }
 

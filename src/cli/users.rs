@@ -110,12 +110,13 @@ pub(super) fn users(context: &Context, arguments: UsersArguments) -> Result<Answ
             let user = store.user_named(&UserName::new(&name)?)?;
             let secret = Secret::code().context("making a password")?;
             let password = Password::new(secret.expose().to_owned()).protect()?;
-            store.set_password(user.id, &password, None)?;
+            store.set_password(user.id, &password, None, true)?;
             note(&mut store, "users_reset_password", target(&user));
             output.result(&json!({ "user": user.id, "password": secret.expose() }), || {
                 let (name, password) = (&user.name, secret.expose());
                 format!("the password of {name} is now {password}; they should change it on the page Account")
             })?;
+            output.note("their sessions, invitations and API tokens have ended");
             if user.disabled {
                 output.note("this account is disabled: an admin has to enable it before it can be used");
             }
@@ -163,7 +164,7 @@ fn target(user: &User) -> String {
 /// What was done is done: a full disk must not make it look undone.
 fn note(store: &mut AccountStore, what: &'static str, target: String) {
     let who = Some("command line".to_owned());
-    let entry = NewAuditEntry { who, what, target, outcome: 200, address: "-".to_owned() };
+    let entry = NewAuditEntry { who, what, target, outcome: 200, address: "-".to_owned(), detail: None };
     if let Err(error) = store.note(&entry) {
         tracing::warn!("the audit log could not be written: {error}");
     }

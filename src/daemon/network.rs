@@ -22,6 +22,7 @@ use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::SettingsDesk;
 use crate::admin::site::{EVENT_WATCHERS, Site};
+use crate::admin::socket::Places;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
@@ -155,7 +156,7 @@ impl NetworkParts {
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
             faces: Arc::clone(&self.faces),
-            event_watchers: Arc::new(Semaphore::new(EVENT_WATCHERS)),
+            event_watchers: Places::new(EVENT_WATCHERS),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
             work: self.work.clone(),

@@ -36,7 +36,7 @@ pub(crate) fn export(
     let from = state.path().join(schema.file);
     let connection = connect(&from, key, schema)?;
     let passphrase = marked(passphrase);
-    copy(&connection, schema, &from, to, passphrase.as_str())?;
+    copy(&connection, (schema, &[]), &from, to, passphrase.as_str())?;
     drop(connection);
     let copied = connect_with_passphrase(to, &passphrase, schema)?;
     check(&copied, to, schema)
@@ -47,13 +47,14 @@ pub(crate) fn verify(copy: &Path, passphrase: &str, schema: &Schema) -> Result<(
     check(&connect_with_passphrase(copy, &marked(passphrase), schema)?, copy, schema)
 }
 
-/// Brings a copy back as a database of this state folder, which must have none.
+/// Brings a copy back as a database of this state folder, which must have none, without the rows of the
+/// tables `but`.
 pub(crate) fn import(
     from: &Path,
     passphrase: &str,
     state: &StateFolder,
     key: &Subkey,
-    schema: &Schema,
+    (schema, but): (&Schema, &[&str]),
 ) -> Result<(), DatabaseError> {
     let connection = connect_with_passphrase(from, &marked(passphrase), schema)?;
     check(&connection, from, schema)?;
@@ -70,14 +71,14 @@ pub(crate) fn import(
     raw.push_str("x'");
     push_hex(&mut raw, key.as_bytes());
     raw.push('\'');
-    copy(&connection, schema, from, &new, raw.as_str())?;
+    copy(&connection, (schema, but), from, &new, raw.as_str())?;
     state.rename(&new_file, schema.file)?;
     Ok(())
 }
 
 fn copy(
     connection: &Connection,
-    schema: &Schema,
+    (schema, but): (&Schema, &[&str]),
     from: &Path,
     to: &Path,
     key: &str,
@@ -90,6 +91,9 @@ fn copy(
     connection
         .query_row("select sqlcipher_export('copy')", [], |_| Ok(()))
         .and_then(|()| {
+            for table in but {
+                connection.execute(&format!("delete from copy.{table}"), [])?;
+            }
             connection.execute_batch(&format!(
                 "pragma copy.application_id = {}; pragma copy.user_version = {version}; detach database copy",
                 schema.application_id

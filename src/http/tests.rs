@@ -598,6 +598,97 @@ fn address_that_asks_too_often_is_told_to_slow_down() {
     assert_eq!(server.get("/api/session").code(), "too_many_requests");
 }
 
+/// Headers of a new session of somebody of this role.
+fn signed_in(server: &Server, role: Role) -> String {
+    let (token, csrf) = crate::admin::accounts::tests::session(&server.fixture.site.accounts, role);
+    format!("Cookie: limen={token}\r\nX-CSRF-Token: {csrf}\r\n")
+}
+
+fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    let typed = if body.is_empty() {
+        String::new()
+    } else {
+        format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
+    };
+    format!("{method} {path} HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{headers}{typed}\r\n{body}")
+}
+
+/// The number of somebody of this role.
+fn user(server: &Server, owner: &str, role: &str) -> i64 {
+    let users = server.send(request("GET", "/api/users", owner, "").as_bytes());
+    let users: serde_json::Value = serde_json::from_str(users.text()).unwrap();
+    let theirs = users["users"].as_array().unwrap().iter().find(|user| user["role"] == role);
+    theirs.unwrap()["id"].as_i64().unwrap()
+}
+
+#[test]
+fn change_whose_body_was_held_back_is_refused_when_its_sender_may_no_longer() {
+    let server = Server::start();
+    let [owner, admin, viewer] =
+        [Role::Owner, Role::Admin, Role::Viewer].map(|role| signed_in(&server, role));
+    let (admin_id, viewer_id) = (user(&server, &owner, "admin"), user(&server, &owner, "viewer"));
+    let patch = |headers: &str, id: i64, role: &str| {
+        let body = format!("{{\"role\":\"{role}\"}}");
+        request("PATCH", &format!("/api/users/{id}"), headers, &body)
+    };
+    let held_back = patch(&admin, viewer_id, "operator");
+    let (first, last) = held_back.split_at(held_back.len() - 1);
+    let mut stream = server.connect();
+    stream.write_all(first.as_bytes()).unwrap();
+    // Its headers are behind the check when the device asks for nothing but the last byte: an answer to a
+    // request that came after them tells.
+    for _ in 0..3 {
+        let seen = server.send(request("GET", "/api/session", &viewer, "").as_bytes());
+        assert_eq!(seen.status, 200);
+    }
+    assert_eq!(server.send(patch(&owner, admin_id, "operator").as_bytes()).status, 200);
+    stream.write_all(last.as_bytes()).unwrap();
+    let answer = Answer::read(stream);
+    assert_eq!((answer.status, answer.code()), (403, "forbidden".to_owned()), "{}", answer.text());
+    assert!(answer.text().contains("meanwhile"), "{}", answer.text());
+    assert_eq!(user(&server, &owner, "viewer"), viewer_id, "nothing was changed");
+    // The audit log says what was, and that this was tried.
+    let audit = server.send(request("GET", "/api/audit", &owner, "").as_bytes());
+    let audit: serde_json::Value = serde_json::from_str(audit.text()).unwrap();
+    let entries: Vec<_> = audit["entries"].as_array().unwrap().iter().collect();
+    assert_eq!((&entries[0]["outcome"], &entries[0]["detail"]), (&403.into(), &serde_json::Value::Null));
+    assert_eq!((&entries[1]["outcome"], &entries[1]["detail"]), (&200.into(), &"role operator".into()));
+}
+
+#[test]
+fn page_that_lies_open_keeps_no_session_alive() {
+    let server = Server::start();
+    let [open, used] = [signed_in(&server, Role::Viewer), signed_in(&server, Role::Viewer)];
+    let asks = |headers: &str, more: &str| {
+        let headers = format!("{headers}{more}");
+        server.send(request("GET", "/api/device", &headers, "").as_bytes()).status
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        server.fixture.started.clock.advance(Duration::from_secs(20 * 60));
+        statuses.push((
+            asks(&open, "X-Limen-Background: 1\r\n"),
+            asks(&open, "Sec-Fetch-Dest: image\r\n"),
+            asks(&used, ""),
+        ));
+    }
+    assert_eq!(statuses, [(200, 200, 200), (200, 200, 200), (401, 401, 200), (401, 401, 200)]);
+}
+
+#[test]
+fn audit_log_has_what_is_carried_away() {
+    let server = Server::start();
+    let owner = signed_in(&server, Role::Owner);
+    let export = server.send(request("GET", "/api/events/export?format=csv", &owner, "").as_bytes());
+    assert_eq!(export.status, 200);
+    assert_eq!(server.send(request("GET", "/api/events", &owner, "").as_bytes()).status, 200);
+    let audit = server.send(request("GET", "/api/audit", &owner, "").as_bytes());
+    let audit: serde_json::Value = serde_json::from_str(audit.text()).unwrap();
+    let what: Vec<_> = audit["entries"].as_array().unwrap().iter().map(|entry| &entry["what"]).collect();
+    assert_eq!(what, ["export_events"]);
+}
+
 /// Who calls, in the test that walks every route.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum As {

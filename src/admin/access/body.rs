@@ -36,6 +36,8 @@ impl Pace {
 pub(super) enum Fault {
     TooLarge,
     TooSlow,
+    /// Whoever sends it may do so no longer.
+    NotAnyMore,
 }
 
 /// What became of a body, for whoever answers the request.
@@ -47,17 +49,27 @@ impl Outcome {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Fault::TooLarge),
-            _ => Some(Fault::TooSlow),
+            2 => Some(Fault::TooSlow),
+            _ => Some(Fault::NotAnyMore),
         }
     }
 
     fn set(&self, fault: Fault) -> std::io::Error {
-        self.0.store(if fault == Fault::TooLarge { 1 } else { 2 }, Ordering::Relaxed);
-        std::io::Error::other("the body is too large or too slow")
+        let code = match fault {
+            Fault::TooLarge => 1,
+            Fault::TooSlow => 2,
+            Fault::NotAnyMore => 3,
+        };
+        self.0.store(code, Ordering::Relaxed);
+        std::io::Error::other("the body is too large, too slow, or not permitted any more")
     }
 }
 
-/// A body that ends with an error when it grows beyond its limit or hardly comes in.
+/// Whether whoever sends a body may still do so.
+pub(super) type StillMay = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// A body that ends with an error when it grows beyond its limit or hardly comes in, or when whoever
+/// sends it has lost the right to by the time it is there: it may take minutes.
 pub(super) struct Paced {
     inner: Body,
     left: u64,
@@ -66,13 +78,14 @@ pub(super) struct Paced {
     begun: Instant,
     alarm: Pin<Box<Sleep>>,
     outcome: Outcome,
+    still_may: StillMay,
 }
 
 impl Paced {
-    pub(super) fn new(inner: Body, most: usize, pace: Pace, outcome: Outcome) -> Self {
+    pub(super) fn new(inner: Body, most: usize, pace: Pace, outcome: Outcome, still_may: StillMay) -> Self {
         let begun = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(begun + pace.stalled));
-        Self { inner, left: most as u64, taken: 0, pace, begun, alarm, outcome }
+        Self { inner, left: most as u64, taken: 0, pace, begun, alarm, outcome, still_may }
     }
 }
 
@@ -103,6 +116,10 @@ impl HttpBody for Paced {
             if now > due {
                 return Poll::Ready(Some(Err(this.outcome.set(Fault::TooSlow).into())));
             }
+        }
+        // Who knows the length may stop asking at the last byte.
+        if (frame.is_none() || this.inner.is_end_stream()) && !(this.still_may)() {
+            return Poll::Ready(Some(Err(this.outcome.set(Fault::NotAnyMore).into())));
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -161,7 +178,7 @@ mod tests {
             let next = Box::pin(tokio::time::sleep(Duration::ZERO));
             let source = Body::new(Source { chunks, pause, stands_still, next });
             let outcome = Outcome::default();
-            let body = Body::new(Paced::new(source, most, pace, outcome.clone()));
+            let body = Body::new(Paced::new(source, most, pace, outcome.clone(), Box::new(|| true)));
             let read = axum::body::to_bytes(body, usize::MAX).await;
             (read.ok().map(|bytes| bytes.len()), outcome.fault())
         })

@@ -11,15 +11,20 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::body::{Fault, Outcome, Pace, Paced};
-use super::{Access, Caller, Scope, Who, origin};
-use crate::admin::accounts::{Actor, LiveSession, NewAuditEntry, csrf, same, session_token};
+use super::body::{Fault, Outcome, Pace, Paced, StillMay};
+use super::{Access, AuditDetail, Caller, Scope, Who, origin};
+use crate::admin::accounts::{
+    AccountError, Actor, LiveSession, NewAuditEntry, Use, csrf, same, session_token,
+};
 use crate::admin::operation::{Body, Gives, Operation, SMALL_BODY};
 use crate::admin::problem::Problem;
 use crate::admin::site::Site;
 use crate::http::Peer;
 
 const CSRF_HEADER: &str = "x-csrf-token";
+/// Sent by a page that asks by itself, where nobody did anything.
+pub(in crate::admin) const BACKGROUND_HEADER: &str = "x-limen-background";
+const SEC_FETCH_DEST: &str = "sec-fetch-dest";
 /// Between a request and its answer, where the operation does not say otherwise: the store may take
 /// eight seconds for its part.
 const USUAL_TIME: Duration = Duration::from_secs(20);
@@ -33,6 +38,7 @@ pub(in crate::admin) struct Gate {
     scope: Option<Scope>,
     id: &'static str,
     changes: bool,
+    audited: bool,
     socket: bool,
     body: Body,
     within: Duration,
@@ -47,6 +53,7 @@ impl Gate {
             scope: operation.scope,
             id: operation.id,
             changes: operation.changes(),
+            audited: operation.audited || operation.changes(),
             socket,
             body: operation.body,
             within: operation.within.unwrap_or(USUAL_TIME),
@@ -65,7 +72,7 @@ impl Gate {
             return Ok(Identity::Token { token: token.token, name: token.name, scopes: token.scopes });
         }
         if let Some(shown) = session_token(headers, peer)
-            && let Some(session) = accounts.session(shown)
+            && let Some(session) = accounts.session(shown, use_of(headers))
         {
             return Ok(Identity::User { csrf: csrf(shown), session });
         }
@@ -165,11 +172,23 @@ impl Gate {
         Ok(most)
     }
 
+    /// Whether the caller may still, when a body is there at last.
+    fn still_may(&self, who: Who) -> StillMay {
+        let (Access::Role(least) | Access::LocalOr(least)) = self.access else { return Box::new(|| true) };
+        if matches!(self.body, Body::None) {
+            return Box::new(|| true);
+        }
+        let site = Arc::clone(&self.site);
+        Box::new(move || site.accounts.may_go_on(who, least))
+    }
+
     async fn answer(&self, caller: Caller, most: usize, mut request: Request, next: Next) -> Response {
         let outcome = Outcome::default();
+        let who = caller.who;
         request.extensions_mut().insert(caller);
-        let mut request =
-            request.map(|body| HttpBody::new(Paced::new(body, most, Pace::NORMAL, outcome.clone())));
+        let still_may = self.still_may(who);
+        let mut request = request
+            .map(|body| HttpBody::new(Paced::new(body, most, Pace::NORMAL, outcome.clone(), still_may)));
         // The one above ends with a clear answer; axum's own is lower for bytes.
         DefaultBodyLimit::max(most.saturating_add(1)).apply(&mut request);
         let answer = match tokio::time::timeout(self.within, next.run(request)).await {
@@ -178,6 +197,7 @@ impl Gate {
         };
         match outcome.fault() {
             Some(Fault::TooLarge) if answer.status().is_client_error() => too_large(most).into_response(),
+            Some(Fault::NotAnyMore) => Problem::from(AccountError::NoLonger).into_response(),
             Some(Fault::TooSlow) if answer.status().is_client_error() => {
                 let text = "what was sent came in too slowly; try again on a better connection";
                 Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", text).into_response()
@@ -186,7 +206,7 @@ impl Gate {
         }
     }
 
-    /// What the audit log says of a change, or that one was tried. Of strangers only what was slowed down
+    /// What the audit log says of a change or of what was carried away, or that it was tried. Of strangers only what was slowed down
     /// before, or succeeded: whatever else they send must not fill the log.
     fn entry(
         &self,
@@ -200,10 +220,11 @@ impl Gate {
         let who = acted.or_else(|| identity.name());
         let told = status.is_success() || status == StatusCode::UNAUTHORIZED;
         let stranger = who.is_none() && !(self.access == Access::Public && told);
-        if !self.changes || stranger || status == StatusCode::TOO_MANY_REQUESTS {
+        if !self.audited || stranger || status == StatusCode::TOO_MANY_REQUESTS {
             return None;
         }
-        Some(NewAuditEntry { who, what: self.id, target, outcome: status.as_u16(), address })
+        let detail = answer.extensions().get::<AuditDetail>().and_then(AuditDetail::text);
+        Some(NewAuditEntry { who, what: self.id, target, outcome: status.as_u16(), address, detail })
     }
 }
 
@@ -213,6 +234,13 @@ fn too_large(most: usize) -> Problem {
         most => format!("this takes at most {most} bytes"),
     };
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text)
+}
+
+/// Pages say when they ask by themselves, and pictures that come with that bring no header of the page's:
+/// an open page must not keep a session alive that nobody uses.
+fn use_of(headers: &HeaderMap) -> Use {
+    let picture = headers.get(SEC_FETCH_DEST).is_some_and(|dest| dest == "image");
+    if picture || headers.contains_key(BACKGROUND_HEADER) { Use::Background } else { Use::Active }
 }
 
 fn bearer(header: &str) -> Option<&str> {

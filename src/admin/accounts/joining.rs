@@ -13,7 +13,7 @@ use super::records::{AccessRequest, Invitation, User, UserName};
 use super::secret::{self, Secret};
 use super::sign_in::{SessionView, signed_in};
 use super::{AccountError, Password};
-use crate::admin::access::{Access, Caller, Role};
+use crate::admin::access::{Access, AuditDetail, Caller, Role};
 use crate::admin::operation::{Given, Named, Operation};
 use crate::admin::problem::Problem;
 use crate::admin::site::Site;
@@ -157,7 +157,7 @@ async fn request_access(
     let message = text(given.message, MESSAGE_CHARS, "a message")?;
     given.password.fits()?;
     // Each costs as much as a failure to sign in: a device that is flooded with requests helps nobody.
-    accounts.may_try(None, caller.address)?;
+    let _ = accounts.may_try(None, caller.address)?;
     let address = caller.address.to_string();
     accounts
         .read({
@@ -185,14 +185,18 @@ async fn approve(
     caller: Caller,
     Named(id): Named<i64>,
     Given(Approval { role }): Given<Approval>,
-) -> Result<(StatusCode, Json<User>), Problem> {
-    let acting = caller.acting()?;
-    let user = site.accounts.change(move |store| store.approve(acting, id, role)).await?;
-    Ok((StatusCode::CREATED, Json(user)))
+) -> Result<(StatusCode, AuditDetail, Json<User>), Problem> {
+    let user = site.accounts.change_as(&caller, move |store, acting| store.approve(acting, id, role)).await?;
+    let detail = AuditDetail::new(format!("user {}, role {}", user.id, role.name()));
+    Ok((StatusCode::CREATED, detail, Json(user)))
 }
 
-async fn refuse(State(site): State<Arc<Site>>, Named(id): Named<i64>) -> Result<StatusCode, Problem> {
-    site.accounts.change(move |store| store.refuse_request(id)).await?;
+async fn refuse(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<i64>,
+) -> Result<StatusCode, Problem> {
+    site.accounts.change_as(&caller, move |store, _| store.refuse_request(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -200,8 +204,8 @@ async fn invite(
     State(site): State<Arc<Site>>,
     caller: Caller,
     Given(given): Given<NewInvitation>,
-) -> Result<(StatusCode, Json<NewInvitationView>), Problem> {
-    let (acting, user) = (caller.acting()?, caller.user()?);
+) -> Result<(StatusCode, AuditDetail, Json<NewInvitationView>), Problem> {
+    let user = caller.user()?;
     if !INVITATION_HOURS.contains(&given.expires_in_hours) {
         return Err(Problem::unusable("expires_in_hours", "an invitation works for 1 to 720 hours"));
     }
@@ -209,13 +213,14 @@ async fn invite(
     let expires_at = UnixMillis(site.clock.wall().0 + i64::from(given.expires_in_hours) * 3_600_000);
     let token = Secret::token("").map_err(AccountError::NoRandomness)?;
     let hash = token.hash();
-    let made = site.accounts.change(move |store| {
+    let made = site.accounts.change_as(&caller, move |store, acting| {
         store.invite(Some(user), acting, given.role, note.as_deref(), &hash, expires_at)
     });
     let Invitation { id, expires_at, .. } = made.await?;
+    let detail = AuditDetail::new(format!("invitation {id}, role {}", given.role.name()));
     let path = format!("/invitation#{}", token.expose());
     let token = token.expose().to_owned();
-    Ok((StatusCode::CREATED, Json(NewInvitationView { id, token, path, expires_at })))
+    Ok((StatusCode::CREATED, detail, Json(NewInvitationView { id, token, path, expires_at })))
 }
 
 async fn invitations(State(site): State<Arc<Site>>) -> Result<Json<Invitations>, Problem> {
@@ -228,8 +233,7 @@ async fn withdraw(
     caller: Caller,
     Named(id): Named<i64>,
 ) -> Result<StatusCode, Problem> {
-    let acting = caller.acting()?;
-    site.accounts.change(move |store| store.withdraw(acting, id)).await?;
+    site.accounts.change_as(&caller, move |store, acting| store.withdraw(acting, id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -241,13 +245,13 @@ async fn accept(
     Given(given): Given<Acceptance>,
 ) -> Result<Response, Problem> {
     let accounts = &site.accounts;
-    accounts.may_try(None, caller.address)?;
+    let tried = accounts.may_try(None, caller.address)?;
     let token = secret::hash(&given.token);
     accounts.read(move |store| store.invited_as(&token)).await?;
     let name = UserName::new(&given.name)?;
     let password = given.password;
     let password = accounts.hash(move || password.protect()).await?;
     let user = accounts.change(move |store| store.accept(&token, &name, &password)).await?;
-    accounts.succeeded(None, caller.address);
+    accounts.succeeded(tried);
     signed_in(&site, &caller, &peer, &headers, user, StatusCode::CREATED).await
 }

@@ -42,6 +42,15 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Whether a request is somebody's use of their session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Somebody did something.
+    Active,
+    /// A page that lies open asked by itself: that keeps no session alive.
+    Background,
+}
+
 /// A session that was found good.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LiveSession {
@@ -107,10 +116,11 @@ impl Live {
         self
     }
 
-    /// The session of a cookie, which is used with that.
+    /// The session of a cookie.
     pub(super) fn session(
         &mut self,
         hash: &SecretHash,
+        use_of_it: Use,
         times: SessionTimes,
         now: UnixMillis,
     ) -> Option<LiveSession> {
@@ -119,7 +129,9 @@ impl Live {
         if now >= times.expires_at(session) || session.created_at.0 > now.0.saturating_add(CLOCK_SLACK_MS) {
             return None;
         }
-        session.last_seen_at = session.last_seen_at.max(now);
+        if use_of_it == Use::Active {
+            session.last_seen_at = session.last_seen_at.max(now);
+        }
         Some(LiveSession { session: session.id, user: user.clone(), expires_at: times.expires_at(session) })
     }
 
@@ -254,21 +266,36 @@ mod tests {
     #[test]
     fn session_ends_when_idle_and_at_the_latest_after_its_absolute_time() {
         let mut idle = live(user(false, Role::Viewer));
-        assert!(idle.session(&HASH, TIMES, UnixMillis(HOUR - 1)).is_some());
-        assert!(idle.session(&HASH, TIMES, UnixMillis(2 * HOUR - 1)).is_none());
+        assert!(idle.session(&HASH, Use::Active, TIMES, UnixMillis(HOUR - 1)).is_some());
+        assert!(idle.session(&HASH, Use::Active, TIMES, UnixMillis(2 * HOUR - 1)).is_none());
         let mut busy = live(user(false, Role::Viewer));
         for minutes in (0..720).step_by(30) {
-            let found = busy.session(&HASH, TIMES, UnixMillis(minutes * 60_000));
+            let found = busy.session(&HASH, Use::Active, TIMES, UnixMillis(minutes * 60_000));
             assert!(found.is_some_and(|found| found.expires_at.0 <= 12 * HOUR), "{minutes}");
         }
-        assert!(busy.session(&HASH, TIMES, UnixMillis(12 * HOUR)).is_none());
+        assert!(busy.session(&HASH, Use::Active, TIMES, UnixMillis(12 * HOUR)).is_none());
+    }
+
+    #[test]
+    fn page_that_asks_by_itself_keeps_no_session_alive() {
+        let mut open = live(user(false, Role::Viewer));
+        for seconds in (0..3_600).step_by(15) {
+            let found = open.session(&HASH, Use::Background, TIMES, UnixMillis(seconds * 1_000)).unwrap();
+            assert_eq!(found.expires_at, UnixMillis(HOUR));
+        }
+        assert!(open.session(&HASH, Use::Background, TIMES, UnixMillis(HOUR)).is_none());
+        assert!(open.session(&HASH, Use::Active, TIMES, UnixMillis(HOUR)).is_none());
     }
 
     #[test]
     fn session_of_a_disabled_user_or_of_the_future_is_none() {
-        assert!(live(user(true, Role::Owner)).session(&HASH, TIMES, UnixMillis(0)).is_none());
-        assert!(live(user(false, Role::Owner)).session(&[2; 32], TIMES, UnixMillis(0)).is_none());
-        assert!(live(user(false, Role::Owner)).session(&HASH, TIMES, UnixMillis(-HOUR)).is_none());
+        assert!(live(user(true, Role::Owner)).session(&HASH, Use::Active, TIMES, UnixMillis(0)).is_none());
+        assert!(
+            live(user(false, Role::Owner)).session(&[2; 32], Use::Active, TIMES, UnixMillis(0)).is_none()
+        );
+        assert!(
+            live(user(false, Role::Owner)).session(&HASH, Use::Active, TIMES, UnixMillis(-HOUR)).is_none()
+        );
     }
 
     #[test]
@@ -283,12 +310,12 @@ mod tests {
     #[test]
     fn use_is_written_at_most_once_a_minute_and_survives_a_reload() {
         let mut now = live(user(false, Role::Admin));
-        now.session(&HASH, TIMES, UnixMillis(59_999));
+        now.session(&HASH, Use::Active, TIMES, UnixMillis(59_999));
         assert!(now.take_uses().sessions.is_empty());
-        now.session(&HASH, TIMES, UnixMillis(60_000));
+        now.session(&HASH, Use::Active, TIMES, UnixMillis(60_000));
         assert_eq!(now.take_uses().sessions, [(3, 7, UnixMillis(60_000))]);
         assert!(now.take_uses().sessions.is_empty());
-        now.session(&HASH, TIMES, UnixMillis(100_000));
+        now.session(&HASH, Use::Active, TIMES, UnixMillis(100_000));
         let mut reloaded = live(user(false, Role::Admin)).succeed(&now);
         assert_eq!(reloaded.take_uses().sessions, [(3, 7, UnixMillis(100_000))]);
     }

@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::records::User;
-use super::{AccountError, Password, locked, secret};
-use crate::admin::access::{Access, Caller, Role, Who};
+use super::slowdown::Claim;
+use super::{AccountError, Password, locked};
+use crate::admin::access::{Access, AuditDetail, Caller, Role, Who};
 use crate::admin::operation::{Given, Named, Operation};
 use crate::admin::problem::Problem;
 use crate::admin::site::Site;
@@ -39,6 +40,9 @@ struct PasswordChange {
     current: Password,
     /// The next one: 10 to 200 characters.
     new: Password,
+    /// Whether the API tokens that the asker has made end too; false if not said.
+    #[serde(default)]
+    end_tokens: bool,
 }
 
 /// One browser that is signed in.
@@ -82,7 +86,9 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("Removes a user with their sessions, invitations and API tokens. The last owner stays.")
             .refuses(&[404, 409]),
         Operation::post("/api/account/password", Role::Viewer, "change_password", change_password)
-            .about("Changes the asker's own password. Their other sessions end.")
+            .about(
+                "Changes the asker's own password. Their other sessions and the invitations they made end.",
+            )
             .takes::<PasswordChange>()
             .refuses(&[422]),
         Operation::get("/api/account/sessions", Access::Role(Role::Viewer), "sessions", sessions)
@@ -105,10 +111,15 @@ async fn change_user(
     caller: Caller,
     Named(id): Named<i64>,
     Given(UserChange { role, disabled }): Given<UserChange>,
-) -> Result<Json<User>, Problem> {
-    let acting = caller.acting()?;
-    let changed = site.accounts.change(move |store| store.change_user(acting, id, role, disabled));
-    Ok(Json(changed.await?))
+) -> Result<(AuditDetail, Json<User>), Problem> {
+    let accounts = &site.accounts;
+    let changed =
+        accounts.change_as(&caller, move |store, acting| store.change_user(acting, id, role, disabled));
+    let changed = changed.await?;
+    let role = role.map(|role| format!("role {}", role.name()));
+    let disabled = disabled.map(|disabled| if disabled { "disabled" } else { "enabled" }.to_owned());
+    let detail = role.into_iter().chain(disabled).collect::<Vec<_>>().join(", ");
+    Ok((AuditDetail::new(detail), Json(changed)))
 }
 
 async fn remove_user(
@@ -116,31 +127,29 @@ async fn remove_user(
     caller: Caller,
     Named(id): Named<i64>,
 ) -> Result<StatusCode, Problem> {
-    let acting = caller.acting()?;
-    site.accounts.change(move |store| store.remove_user(acting, id)).await?;
+    site.accounts.change_as(&caller, move |store, acting| store.remove_user(acting, id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn change_password(
     State(site): State<Arc<Site>>,
     caller: Caller,
-    Given(PasswordChange { current, new }): Given<PasswordChange>,
-) -> Result<StatusCode, Problem> {
+    Given(PasswordChange { current, new, end_tokens }): Given<PasswordChange>,
+) -> Result<(StatusCode, AuditDetail, ()), Problem> {
     let accounts = &site.accounts;
     let Who::User { user, session } = caller.who else { return Err(not_signed_in()) };
     new.fits()?;
     // A browser left open must not be a place to try passwords quickly either.
-    let tried = secret::hash(&format!("user {user}"));
-    accounts.may_try(Some(tried), caller.address)?;
+    let tried = accounts.may_try(Some(Claim::User(user)), caller.address)?;
     let kept = accounts.read(move |store| store.password_of(user)).await?;
     let made =
         accounts.hash(move || if current.is(Some(&kept))? { new.protect().map(Some) } else { Ok(None) });
     let Some(made) = made.await? else {
         return Err(Problem::unusable("wrong_password", "the present password is another one"));
     };
-    accounts.succeeded(Some(tried), caller.address);
-    accounts.change(move |store| store.set_password(user, &made, Some(session))).await?;
-    Ok(StatusCode::NO_CONTENT)
+    accounts.succeeded(tried);
+    accounts.change(move |store| store.set_password(user, &made, Some(session), end_tokens)).await?;
+    Ok((StatusCode::NO_CONTENT, AuditDetail::new(if end_tokens { "API tokens ended" } else { "" }), ()))
 }
 
 async fn sessions(State(site): State<Arc<Site>>, caller: Caller) -> Result<Json<OwnSessions>, Problem> {

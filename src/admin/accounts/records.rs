@@ -14,9 +14,9 @@ use super::password::{PASSWORD_CHARS, PasswordHash};
 
 /// Accounts there may be.
 pub(super) const MAX_USERS: usize = 500;
-/// Requests that may wait for an admin, and of these from one address.
-pub(super) const MAX_REQUESTS: u32 = 50;
-pub(super) const MAX_REQUESTS_OF_ADDRESS: u32 = 5;
+/// Requests that may wait for an admin, and of these from one network.
+pub(super) const MAX_REQUESTS: usize = 50;
+pub(super) const MAX_REQUESTS_OF_NETWORK: usize = 5;
 /// Invitations that may be open, and API tokens there may be.
 pub(super) const MAX_INVITATIONS: u32 = 100;
 pub(super) const MAX_TOKENS: u32 = 100;
@@ -50,6 +50,9 @@ pub enum AccountError {
     /// A program asks for what only a person with an account has.
     #[error("this is for somebody who is signed in with a name")]
     NotAUser,
+    /// They were let in, and have lost the role or the session since.
+    #[error("what you may do here has changed meanwhile; load the page again")]
+    NoLonger,
     /// Nobody could answer yet.
     #[error("nobody owns this device yet; make the first owner with the setup code")]
     NoOwner,
@@ -219,6 +222,10 @@ pub struct AuditEntry {
     pub outcome: u16,
     /// From which address.
     pub address: String,
+    /// What was changed, beyond the path: numbers, roles, names of settings. No name of a subject.
+    pub detail: Option<String>,
+    /// How often, within a minute: a refusal that is repeated stands once.
+    pub times: u32,
 }
 
 /// An entry that is not written yet.
@@ -234,4 +241,6 @@ pub struct NewAuditEntry {
     pub outcome: u16,
     /// Address.
     pub address: String,
+    /// What was changed, beyond the path.
+    pub detail: Option<String>,
 }

@@ -1,4 +1,4 @@
--- The database of the accounts, version 1: the schema of a new file. Encrypted as a whole by SQLCipher,
+-- The database of the accounts, version 2: the schema of a new file. Encrypted as a whole by SQLCipher,
 -- apart from gallery and events, so that a copy of either says nothing about who may sign in. Times are
 -- milliseconds since 1970-01-01 UTC. No secret is kept: of passwords an Argon2id hash, of every other
 -- secret, which is random and long, its SHA-256.
@@ -73,7 +73,6 @@ create table access_request (
 
 create index access_request_by_name on access_request (name_key);
 create index access_request_by_time on access_request (requested_at);
-create index access_request_by_address on access_request (address);
 
 -- What a program signs in with.
 create table token (
@@ -104,10 +103,38 @@ create table audit (
     target text not null check (length(target) <= 200),
     -- HTTP status of the answer.
     outcome integer not null check (outcome between 100 and 599),
-    address text not null check (length(address) <= 64)
+    address text not null check (length(address) <= 64),
+    -- What was changed, beyond the path: numbers, roles, names of settings. No name of a subject, no secret.
+    detail text check (length(detail) between 1 and 200),
+    -- A refusal that is repeated within a minute is counted here and stands once.
+    times integer not null default 1 check (times >= 1)
 ) strict;
 
 create index audit_by_time on audit (at);
+-- Whose entries are erased when there are too many, refusals first.
+create index audit_by_who on audit (coalesce(who, ''), (outcome < 400));
+-- The refusal that another one repeats.
+create index audit_refused on audit (coalesce(who, ''), operation, address, at)
+    where outcome >= 400;
+
+-- How many entries of the audit log are whose; kept by the two triggers, so that nobody has to count.
+create table audit_share (
+    -- As in the log; empty: nobody that is known.
+    who text not null primary key check (length(who) <= 80),
+    entries integer not null check (entries >= 0)
+) strict, without rowid;
+
+create index audit_share_by_entries on audit_share (entries);
+
+create trigger audit_counted after insert on audit begin
+    insert into audit_share values (coalesce(new.who, ''), 1)
+    on conflict (who) do update set entries = entries + 1;
+end;
+
+create trigger audit_uncounted after delete on audit begin
+    update audit_share set entries = entries - 1 where who = coalesce(old.who, '');
+    delete from audit_share where who = coalesce(old.who, '') and entries = 0;
+end;
 
 -- The code with which the first owner is made, while there is none.
 create table setup (

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::records::Claimant;
 use super::secret::{self, Secret};
+use super::slowdown::Claim;
 use super::store::NewSession;
-use super::{Accounts, LiveSession, Password, User, UserName};
+use super::{Accounts, LiveSession, Password, Use, User, UserName};
 use crate::admin::access::{Access, Caller, Role, Who};
 use crate::admin::operation::{Given, Operation};
 use crate::admin::problem::Problem;
@@ -158,7 +159,8 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn session(State(site): State<Arc<Site>>, peer: Peer, headers: HeaderMap) -> Json<SessionView> {
     let token = session_token(&headers, &peer);
-    let session = token.and_then(|token| site.accounts.session(token).zip(Some(token)));
+    // The check before has counted it as a use already, if it is one.
+    let session = token.and_then(|token| site.accounts.session(token, Use::Background).zip(Some(token)));
     Json(SessionView::new(&site, &peer, session))
 }
 
@@ -173,7 +175,7 @@ async fn set_up(
     if accounts.has_owner() {
         return Err(super::AccountError::HasOwner.into());
     }
-    accounts.may_try(None, caller.address)?;
+    let tried = accounts.may_try(None, caller.address)?;
     let code = secret::code_hash(&given.code);
     if !accounts.read(move |store| store.is_setup_code(&code)).await? {
         let text = "this is not the setup code; the log of the device shows it at every start without an \
@@ -184,7 +186,7 @@ async fn set_up(
     let password = given.password;
     let password = accounts.hash(move || password.protect()).await?;
     let owner = accounts.change(move |store| store.create_owner(&code, &name, &password)).await?;
-    accounts.succeeded(None, caller.address);
+    accounts.succeeded(tried);
     signed_in(&site, &caller, &peer, &headers, owner, StatusCode::CREATED).await
 }
 
@@ -201,11 +203,10 @@ async fn sign_in(
         Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", text)
     };
     let Ok(name) = UserName::new(&given.name) else {
-        accounts.may_try(None, caller.address)?;
+        let _ = accounts.may_try(None, caller.address)?;
         return Err(wrong());
     };
-    let tried = secret::hash(&name.key());
-    accounts.may_try(Some(tried), caller.address)?;
+    let tried = accounts.may_try(Some(Claim::Name(secret::hash(&name.key()))), caller.address)?;
     let claimant = accounts.read(move |store| store.claimant(&name)).await?;
     let kept = claimant.as_ref().map(|claimant| match claimant {
         Claimant::User { password, .. } | Claimant::Asking { password } => password.clone(),
@@ -237,7 +238,7 @@ async fn sign_in(
         let text = "this account is disabled; an admin can enable it";
         return Err(Problem::new(StatusCode::FORBIDDEN, "disabled", text));
     }
-    accounts.succeeded(Some(tried), caller.address);
+    accounts.succeeded(tried);
     if let Some(renewed) = renewed {
         let id = user.id;
         accounts.change(move |store| store.rehash(id, &renewed)).await?;
@@ -274,7 +275,7 @@ pub(super) async fn signed_in(
         instead_of: session_token(headers, peer).map(secret::hash),
     };
     accounts.change(move |store| store.create_session(&new)).await?;
-    let session = accounts.session(token.expose());
+    let session = accounts.session(token.expose(), Use::Active);
     let session = session.ok_or_else(|| Problem::failed("signing in", &"the session has ended already"))?;
     let view = SessionView::new(site, peer, Some((session, token.expose())));
     let lasts = accounts.session_lasts().as_secs();

@@ -1,9 +1,11 @@
 //! How fast somebody may try passwords and codes: by name and by address, in memory only.
 //!
 //! Three failures are free, then each doubles the wait, from one second to a minute. A try is charged
-//! before its outcome is known and given back when it succeeds, so that many at once gain nothing. An
-//! address from which a name has signed in is slowed down by its own failures only: whoever tries
-//! passwords from elsewhere cannot lock the name's owner out.
+//! before its outcome is known, so that many at once gain nothing, and its own charge is given back when
+//! it succeeds: not those of others from the same address, or whoever has an account could try the
+//! passwords of everybody else in between. An address from which a name has signed in is slowed down by
+//! its own failures with that name only: whoever tries passwords from elsewhere, or beside them, cannot
+//! lock the name's owner out.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -21,57 +23,76 @@ const LONGEST: Duration = Duration::from_secs(60);
 const FORGOTTEN: Duration = Duration::from_secs(900);
 /// Names and addresses remembered; of more, the one that failed longest ago is forgotten.
 const REMEMBERED: usize = 1024;
+/// Of these, addresses that one name is known from: whoever has many must not crowd out others.
+const KNOWN_EACH: usize = 16;
+
+/// Whose password is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Claim {
+    /// That of whoever signs in with a name: its hash.
+    Name(SecretHash),
+    /// The present one of a user who is signed in.
+    User(i64),
+}
+
+/// A try that has been charged.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a try that succeeds is given back"]
+pub(super) struct Try {
+    claim: Option<Claim>,
+    address: IpAddr,
+    network: Charge,
+}
 
 /// Who has failed how often.
 #[derive(Debug, Default)]
 pub(super) struct Slowdown {
-    names: Table<SecretHash>,
-    addresses: Table<IpAddr>,
-    /// Names with addresses they have signed in from.
-    known: Table<(SecretHash, IpAddr)>,
+    claims: Table<Claim>,
+    networks: Table<IpAddr>,
+    /// Names with addresses they have signed in from, and what has failed there since.
+    known: Table<(Claim, IpAddr)>,
 }
 
 impl Slowdown {
-    /// Charges a try with a name from an address; otherwise how long to wait.
-    pub(super) fn try_name(
+    /// Charges a try from an address; otherwise how long to wait.
+    pub(super) fn begin(
         &mut self,
-        name: SecretHash,
+        claim: Option<Claim>,
         address: IpAddr,
         now: Monotonic,
-    ) -> Result<(), Duration> {
+    ) -> Result<Try, Duration> {
+        let address = address.to_canonical();
         let network = network(address);
-        let by_name = !self.known.has((name, network));
-        let wait = self.addresses.wait(network, now);
-        let wait = if by_name { wait.max(self.names.wait(name, now)) } else { wait };
+        let known = claim.map(|claim| (claim, address)).filter(|pair| self.known.has(*pair));
+        let wait = match (known, claim) {
+            (Some(pair), _) => self.known.wait(pair, now),
+            (None, Some(claim)) => self.networks.wait(network, now).max(self.claims.wait(claim, now)),
+            (None, None) => self.networks.wait(network, now),
+        };
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.addresses.charge(network, now);
-        if by_name {
-            self.names.charge(name, now);
+        match (known, claim) {
+            (Some(pair), _) => drop(self.known.charge(pair, now)),
+            (None, Some(claim)) => drop(self.claims.charge(claim, now)),
+            (None, None) => {}
         }
-        Ok(())
-    }
-
-    /// Charges a try without a name.
-    pub(super) fn try_address(&mut self, address: IpAddr, now: Monotonic) -> Result<(), Duration> {
-        let network = network(address);
-        let wait = self.addresses.wait(network, now);
-        if !wait.is_zero() {
-            return Err(wait);
-        }
-        self.addresses.charge(network, now);
-        Ok(())
+        Ok(Try { claim, address, network: self.networks.charge(network, now) })
     }
 
     /// The try was right.
-    pub(super) fn succeeded(&mut self, name: Option<SecretHash>, address: IpAddr, now: Monotonic) {
-        let network = network(address);
-        self.addresses.entries.remove(&network);
-        if let Some(name) = name {
-            self.names.entries.remove(&name);
-            self.known.charge((name, network), now);
+    pub(super) fn succeeded(&mut self, tried: Try, now: Monotonic) {
+        let Try { claim, address, network: charge } = tried;
+        self.networks.give_back(network(address), charge);
+        let Some(claim) = claim else { return };
+        self.claims.entries.remove(&claim);
+        let theirs = self.known.entries.iter().filter(|((whose, at), _)| *whose == claim && *at != address);
+        if theirs.clone().count() >= KNOWN_EACH {
+            let oldest = theirs.min_by_key(|(_, failures)| failures.last).map(|(pair, _)| *pair);
+            oldest.and_then(|oldest| self.known.entries.remove(&oldest));
         }
+        self.known.entries.remove(&(claim, address));
+        self.known.entry((claim, address), now);
     }
 }
 
@@ -84,6 +105,13 @@ struct Table<K> {
 struct Failures {
     count: u32,
     last: Monotonic,
+}
+
+/// One failure that was written down: when, and when the one before was.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    at: Monotonic,
+    before: Monotonic,
 }
 
 impl<K> Default for Table<K> {
@@ -106,16 +134,35 @@ impl<K: Copy + Eq + Hash> Table<K> {
         wait.saturating_sub(now.since(failures.last))
     }
 
-    fn charge(&mut self, key: K, now: Monotonic) {
+    /// What is remembered of a key, which is nothing so far for a new one.
+    fn entry(&mut self, key: K, now: Monotonic) -> &mut Failures {
         if !self.entries.contains_key(&key) && self.entries.len() >= REMEMBERED {
             let oldest = self.entries.iter().min_by_key(|(_, failures)| failures.last).map(|(key, _)| *key);
             oldest.and_then(|oldest| self.entries.remove(&oldest));
         }
-        let failures = self.entries.entry(key).or_insert(Failures { count: 0, last: now });
+        self.entries.entry(key).or_insert(Failures { count: 0, last: now })
+    }
+
+    fn charge(&mut self, key: K, now: Monotonic) -> Charge {
+        let failures = self.entry(key, now);
+        let charge = Charge { at: now, before: failures.last };
         if now.since(failures.last) >= FORGOTTEN {
             failures.count = 0;
         }
         *failures = Failures { count: failures.count.saturating_add(1), last: now };
+        charge
+    }
+
+    fn give_back(&mut self, key: K, charge: Charge) {
+        let Some(failures) = self.entries.get_mut(&key) else { return };
+        failures.count = failures.count.saturating_sub(1);
+        // Those who failed wait no longer for it.
+        if failures.last == charge.at {
+            failures.last = charge.before;
+        }
+        if failures.count == 0 {
+            self.entries.remove(&key);
+        }
     }
 }
 
@@ -123,8 +170,8 @@ impl<K: Copy + Eq + Hash> Table<K> {
 mod tests {
     use super::*;
 
-    const NAME: SecretHash = [1; 32];
-    const OTHER: SecretHash = [2; 32];
+    const NAME: Option<Claim> = Some(Claim::Name([1; 32]));
+    const OTHER: Option<Claim> = Some(Claim::Name([2; 32]));
 
     fn at(ms: u64) -> Monotonic {
         Monotonic::from_duration(Duration::from_millis(ms))
@@ -134,13 +181,24 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
+    impl Slowdown {
+        fn fails(&mut self, claim: Option<Claim>, address: IpAddr, ms: u64) -> bool {
+            self.begin(claim, address, at(ms)).is_ok()
+        }
+
+        fn succeeds(&mut self, claim: Option<Claim>, address: IpAddr, ms: u64) -> bool {
+            let tried = self.begin(claim, address, at(ms));
+            tried.map(|tried| self.succeeded(tried, at(ms))).is_ok()
+        }
+    }
+
     #[test]
     fn three_failures_are_free_and_then_the_wait_doubles_up_to_a_minute() {
         let mut slowdown = Slowdown::default();
         let (mut now, mut waits) = (0, Vec::new());
         for _ in 0..12 {
-            slowdown.try_name(NAME, address(1), at(now)).unwrap();
-            let wait = slowdown.names.wait(NAME, at(now));
+            assert!(slowdown.fails(NAME, address(1), now));
+            let wait = slowdown.claims.wait(NAME.unwrap(), at(now));
             waits.push(wait.as_secs());
             now += wait.as_millis() as u64;
         }
@@ -151,56 +209,85 @@ mod tests {
     fn name_is_slow_from_every_address_and_an_address_for_every_name() {
         let mut slowdown = Slowdown::default();
         for last in 0..4 {
-            slowdown.try_name(NAME, address(last), at(0)).unwrap();
+            assert!(slowdown.fails(NAME, address(last), 0));
         }
-        assert!(slowdown.try_name(NAME, address(9), at(0)).is_err());
-        assert!(slowdown.try_name(OTHER, address(9), at(0)).is_ok());
+        assert!(!slowdown.fails(NAME, address(9), 0));
+        assert!(slowdown.fails(OTHER, address(9), 0));
         for name in 10..13 {
-            slowdown.try_name([name; 32], address(9), at(0)).unwrap();
+            assert!(slowdown.fails(Some(Claim::Name([name; 32])), address(9), 0));
         }
-        assert!(slowdown.try_name([99; 32], address(9), at(0)).is_err());
-        assert!(slowdown.try_address(address(9), at(0)).is_err());
+        assert!(!slowdown.fails(Some(Claim::Name([99; 32])), address(9), 0));
+        assert!(!slowdown.fails(None, address(9), 0));
     }
 
     #[test]
-    fn owner_of_a_name_is_not_locked_out_by_whoever_tries_from_elsewhere() {
+    fn owner_of_a_name_is_not_locked_out_by_whoever_tries_from_elsewhere_or_beside_them() {
         let mut slowdown = Slowdown::default();
-        slowdown.try_name(NAME, address(1), at(0)).unwrap();
-        slowdown.succeeded(Some(NAME), address(1), at(0));
+        assert!(slowdown.succeeds(NAME, address(1), 0));
         for last in 2..6 {
-            slowdown.try_name(NAME, address(last), at(1)).unwrap();
+            assert!(slowdown.fails(NAME, address(last), 1));
         }
-        assert!(slowdown.try_name(NAME, address(7), at(2)).is_err());
-        assert!(slowdown.try_name(NAME, address(1), at(2)).is_ok());
+        assert!(!slowdown.fails(NAME, address(7), 2));
+        for name in 10..14 {
+            assert!(slowdown.fails(Some(Claim::Name([name; 32])), address(1), 2));
+        }
+        assert!(!slowdown.fails(OTHER, address(1), 2));
+        assert!(slowdown.succeeds(NAME, address(1), 2));
+    }
+
+    #[test]
+    fn signing_in_as_oneself_buys_no_tries_with_the_name_of_somebody_else() {
+        let mut slowdown = Slowdown::default();
+        // Both have signed in from here before.
+        assert!(slowdown.succeeds(NAME, address(1), 0) && slowdown.succeeds(OTHER, address(1), 0));
+        let mut tried = 0;
+        for ms in 0..500 {
+            tried += u32::from(slowdown.fails(NAME, address(1), ms));
+            assert!(slowdown.succeeds(OTHER, address(1), ms));
+        }
+        assert_eq!(tried, FREE + 1);
+        // And with the names of those who have not.
+        let mut tried = 0;
+        for n in 10..200 {
+            tried += u32::from(slowdown.fails(Some(Claim::Name([n; 32])), address(1), 500));
+            assert!(slowdown.succeeds(OTHER, address(1), 500));
+        }
+        assert_eq!(tried, 0, "the address has failed four times already");
     }
 
     #[test]
     fn success_and_time_make_up_for_failures() {
         let mut slowdown = Slowdown::default();
-        for _ in 0..4 {
-            slowdown.try_name(NAME, address(1), at(0)).unwrap();
-        }
-        slowdown.succeeded(Some(NAME), address(1), at(0));
-        assert!(slowdown.try_name(NAME, address(1), at(0)).is_ok());
         for _ in 0..3 {
-            slowdown.try_address(address(2), at(0)).unwrap();
+            assert!(slowdown.fails(NAME, address(1), 0));
         }
-        slowdown.try_address(address(2), at(0)).unwrap();
-        assert!(slowdown.try_address(address(2), at(999)).is_err());
-        assert!(slowdown.try_address(address(2), at(900_000)).is_ok());
-        assert!(slowdown.try_address(address(2), at(900_000)).is_ok());
+        assert!(slowdown.succeeds(NAME, address(1), 0));
+        assert!(slowdown.fails(NAME, address(1), 0));
+        for _ in 0..4 {
+            assert!(slowdown.fails(None, address(2), 0));
+        }
+        assert!(!slowdown.fails(None, address(2), 999));
+        assert!(slowdown.fails(None, address(2), 900_000));
+        assert!(slowdown.fails(None, address(2), 900_000));
     }
 
     #[test]
     fn memory_is_bounded_and_one_network_is_one_asker() {
         let mut slowdown = Slowdown::default();
         for n in 0..5_000_u32 {
-            let _ = slowdown.try_address(IpAddr::from(n.to_be_bytes()), at(n.into()));
+            slowdown.fails(None, IpAddr::from(n.to_be_bytes()), n.into());
         }
-        assert_eq!(slowdown.addresses.entries.len(), REMEMBERED);
+        assert_eq!(slowdown.networks.entries.len(), REMEMBERED);
+        assert!(slowdown.succeeds(OTHER, address(1), 1_000_000));
+        for last in 2..200 {
+            assert!(slowdown.succeeds(NAME, address(last), 1_000_000 + u64::from(last)));
+        }
+        assert_eq!(slowdown.known.entries.len(), KNOWN_EACH + 1);
         let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(network(v6("2001:db8::1")), network(v6("2001:db8::ffff:1")));
         assert_ne!(network(v6("2001:db8:0:1::1")), network(v6("2001:db8:0:2::1")));
+        // Neighbours on one cable, who have nothing in common but that.
+        assert_ne!(network(v6("fe80::1")), network(v6("fe80::2")));
         assert_eq!(network(v6("::ffff:192.0.2.1")), address(1));
     }
 }

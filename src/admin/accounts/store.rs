@@ -32,7 +32,7 @@ const SCHEMA: Schema = Schema {
     // "limA"
     application_id: 0x6c69_6d41,
     script: include_str!("schema.sql"),
-    steps: &[],
+    steps: &[include_str!("schema_2.sql")],
 };
 
 /// For copies of it.
@@ -186,17 +186,23 @@ impl AccountStore {
         self.write("keep a password", |transaction| update_password(transaction, user, password))
     }
 
-    /// Gives a user another password and ends their sessions but for one.
+    /// Gives a user another password; ends their sessions but for one, and the invitations they made. With
+    /// `tokens` also the API tokens they made: whoever knew the password may have made some for later.
     pub fn set_password(
         &mut self,
         user: i64,
         password: &PasswordHash,
         but: Option<i64>,
+        tokens: bool,
     ) -> Result<(), AccountError> {
         self.write("change a password", |transaction| {
             update_password(transaction, user, password)?;
             transaction
                 .execute("delete from session where user = ?1 and id is not ?2", params![user, but])?;
+            transaction.execute("delete from invitation where made_by = ?1", [user])?;
+            if tokens {
+                transaction.execute("delete from token where made_by = ?1", [user])?;
+            }
             Ok(())
         })
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::records::{AuditEntry, TokenRecord, UserName};
 use super::secret::Secret;
 use super::{AccountError, locked};
-use crate::admin::access::{Access, Caller, Role, Scope};
+use crate::admin::access::{Access, AuditDetail, Caller, Role, Scope};
 use crate::admin::operation::{Asked, Given, Named, Operation};
 use crate::admin::problem::Problem;
 use crate::admin::site::Site;
@@ -144,7 +144,7 @@ async fn make_token(
     State(site): State<Arc<Site>>,
     caller: Caller,
     Given(mut given): Given<NewToken>,
-) -> Result<(StatusCode, Json<NewTokenView>), Problem> {
+) -> Result<(StatusCode, AuditDetail, Json<NewTokenView>), Problem> {
     let user = caller.user()?;
     let name = UserName::new(&given.name)?;
     given.scopes.sort_unstable();
@@ -158,17 +158,23 @@ async fn make_token(
     let expires_at = UnixMillis(site.clock.wall().0 + i64::from(given.expires_in_days) * 86_400_000);
     let token = Secret::token(PREFIX).map_err(AccountError::NoRandomness)?;
     let hash = token.hash();
-    let made = site
-        .accounts
-        .change(move |store| store.make_token(user, name.as_str(), &given.scopes, hash, expires_at));
+    let made = site.accounts.change_as(&caller, move |store, _| {
+        store.make_token(user, name.as_str(), &given.scopes, hash, expires_at)
+    });
     let made = made.await?;
     let made_by = locked(&site.accounts.live).name_of(made.made_by).map(str::to_owned);
     let view = view(made, made_by);
-    Ok((StatusCode::CREATED, Json(NewTokenView { token: token.expose().to_owned(), view })))
+    let scopes = serde_json::to_string(&view.scopes).unwrap_or_default();
+    let detail = AuditDetail::new(format!("token {}, scopes {scopes}", view.id));
+    Ok((StatusCode::CREATED, detail, Json(NewTokenView { token: token.expose().to_owned(), view })))
 }
 
-async fn remove_token(State(site): State<Arc<Site>>, Named(id): Named<i64>) -> Result<StatusCode, Problem> {
-    site.accounts.change(move |store| store.remove_token(id)).await?;
+async fn remove_token(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<i64>,
+) -> Result<StatusCode, Problem> {
+    site.accounts.change_as(&caller, move |store, _| store.remove_token(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

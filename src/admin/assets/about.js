@@ -12,11 +12,11 @@ export const title = 'About';
 
 export function show({ signal }) {
   const body = h('div.stack', { style: { gap: 'var(--gap)' } }, bones(3, 220));
-  const load = async () => {
-    try { put(body, shown(await get('/api/device', { signal }))); } catch (error) { if (!isAbort(error) && !body.querySelector('.card')) put(body, failed(error, load)); }
+  const load = async ({ background } = {}) => {
+    try { put(body, shown(await get('/api/device', { signal, background }))); } catch (error) { if (!isAbort(error) && !body.querySelector('.card')) put(body, failed(error, load)); }
   };
   load();
-  every(10_000, signal, () => { if (!body.querySelector('details[open]')) load(); });
+  every(10_000, signal, () => { if (!body.querySelector('details[open]')) load({ background: true }); });
   return page('About this device', {}, body);
 }
 

@@ -1,10 +1,10 @@
 // One's own account: password, sessions, and how the page looks here.
 
-import { del, get, post, readSession } from './api.js';
+import { del, get, may, post, readSession } from './api.js';
 import { setTheme } from './app.js';
 import { h, put } from './dom.js';
 import { isAbort } from './errors.js';
-import { button, failed, form, page, password, pill, toast, when } from './ui.js';
+import { button, check, failed, form, page, password, pill, toast, when } from './ui.js';
 import { passwordHint } from './setup.js';
 import { roleWords } from './users.js';
 
@@ -12,14 +12,16 @@ export const title = 'Account';
 
 export function show({ session, signal }) {
   const was = password('Password now', { autocomplete: 'current-password' }), next = password('New password', { autocomplete: 'new-password', minlength: 10 }, passwordHint);
+  // Only admins make tokens.
+  const tokens = check('Also end the API tokens I have made');
   const change = form(async el => {
-    await post('/api/account/password', { current: was.input.value, new: next.input.value });
+    await post('/api/account/password', { current: was.input.value, new: next.input.value, end_tokens: tokens.input.checked });
     // The session may have been renewed with the password, and its token with it.
     await readSession();
     el.reset();
     toast('The password is changed; other sessions have ended');
     sessions();
-  }, { text: 'Change the password' }, was, next);
+  }, { text: 'Change the password' }, was, next, may('admin') && tokens);
 
   const list = h('div.list', null, h('div', null, h('div.bone.grow', { style: { height: '110px' } })));
   const sessions = async () => {

@@ -14,8 +14,8 @@ export function adopt(told) {
   return told;
 }
 
-export async function readSession() {
-  return adopt(await get('/api/session'));
+export async function readSession(options) {
+  return adopt(await get('/api/session', options));
 }
 
 const ranks = ['viewer', 'operator', 'admin', 'owner'];
@@ -37,8 +37,10 @@ export function query(parameters) {
   return text && `?${text}`;
 }
 
-async function call(method, path, { body, signal, type } = {}, again = true) {
+// With `background` the page asks by itself, which keeps no session alive.
+async function call(method, path, { body, signal, type, background } = {}, again = true) {
   const headers = { Accept: 'application/json' };
+  if (background) headers['X-Limen-Background'] = '1';
   if (method !== 'GET' && session?.csrf) headers['X-CSRF-Token'] = session.csrf;
   if (body instanceof Blob) headers['Content-Type'] = type ?? body.type;
   else if (body !== undefined) headers['Content-Type'] = 'application/json';
@@ -57,7 +59,7 @@ async function call(method, path, { body, signal, type } = {}, again = true) {
   // Another tab has signed in anew since this page was loaded: its token is known by asking again.
   if (again && failure.status === 403 && failure.code === 'csrf') {
     await readSession();
-    return call(method, path, { body, signal, type }, false);
+    return call(method, path, { body, signal, type, background }, false);
   }
   if (failure.status === 401 && ['signed_out', 'http_401'].includes(failure.code) && session?.state === 'signed_in') ended();
   throw failure;
@@ -113,7 +115,7 @@ export function socket(path, { signal, opened, told, state = () => {} }) {
       live = null;
       // A refused connection looks like a cut line from here; the session says which it was.
       const refused = !was;
-      readSession().then(now => {
+      readSession({ background: true }).then(now => {
         if (now.state !== 'signed_in') ended();
         else if (refused && !live && !signal.aborted) state('waiting', new Failure({ code: 'refused', message: 'The device takes no further connection right now; as many as it can serve may be watching. Trying again.' }));
       }, failure => { if (!live && !signal.aborted) state('waiting', failure); });

@@ -21,19 +21,19 @@ export function show({ signal }) {
   const preview = liveTile(signal);
   const health = h('div.card', null, h('h2', null, 'Device'), bones(1, 180));
 
-  const load = async () => {
+  const load = async ({ background } = {}) => {
     try {
-      const device = await get('/api/device', { signal });
+      const device = await get('/api/device', { signal, background });
       put(status, banner(device));
       put(health, h('div.head', null, h('h2', null, 'Device'), link('Details', '/about', { kind: 'quiet', small: true })), ...conditions(device));
     } catch (error) {
       if (!isAbort(error)) { put(status, failed(error, load)); put(health, h('h2', null, 'Device'), notice('calm', 'Nothing known right now.')); }
     }
   };
-  const count = async () => {
+  const count = async ({ background } = {}) => {
     try {
       const to = Date.now(), from = to - 86_400_000;
-      const told = await get(`/api/events/summary${query({ from, to })}`, { signal });
+      const told = await get(`/api/events/summary${query({ from, to })}`, { signal, background });
       const sum = key => told.hours.reduce((n, hour) => n + (hour[key] ?? 0), 0);
       put(today, h('div.head', null, h('h2', null, 'Last 24 hours'), told.latency?.count > 0 && h('span.muted.small.num', null, `decided in ${format.ms(told.latency.median_ms)} (median)`)),
         h('div.figures', null, figure(sum('identified'), 'identified', 'Recognised'), figure(sum('unknown'), 'unknown', 'Unknown'), figure(sum('undecided'), 'undecided', 'Inconclusive')),
@@ -54,8 +54,8 @@ export function show({ signal }) {
   load();
   count();
   events();
-  every(15_000, signal, load);
-  every(120_000, signal, count);
+  every(15_000, signal, () => load({ background: true }));
+  every(120_000, signal, () => count({ background: true }));
   socket('/api/events/live', { signal, told: data => {
     const { event } = JSON.parse(data);
     if (!event) return;

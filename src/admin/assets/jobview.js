@@ -30,7 +30,7 @@ export function jobCard(first, { signal, ended = () => {} }) {
   };
   const look = async () => {
     try {
-      const now = await get(`/api/jobs/${job.id}`, { signal });
+      const now = await get(`/api/jobs/${job.id}`, { signal, background: true });
       const over = going(job) && !going(now);
       job = now;
       wait = 1000;

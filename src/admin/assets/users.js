@@ -108,7 +108,7 @@ function audit(signal) {
   endless(list, async cursor => {
     const told = await get(`/api/audit${asked({ after: cursor, limit: 60 })}`, { signal });
     return { items: told.entries, next: told.next };
-  }, entry => h('div.wrap', null, h('span.grow', { style: { 'min-width': '150px' } }, h('span.line', null, h('b', null, entry.who ?? 'Nobody'), ` ${entry.what.replaceAll('_', ' ')}`), h('span.line.muted.small', { style: { 'overflow-wrap': 'anywhere' } }, [entry.address, entry.target].filter(Boolean).join(' · '))),
+  }, entry => h('div.wrap', null, h('span.grow', { style: { 'min-width': '150px' } }, h('span.line', null, h('b', null, entry.who ?? 'Nobody'), ` ${entry.what.replaceAll('_', ' ')}`), h('span.line.muted.small', { style: { 'overflow-wrap': 'anywhere' } }, [entry.address, entry.target, entry.detail, entry.times > 1 && `${format.number(entry.times)} times within a minute`].filter(Boolean).join(' · '))),
     entry.outcome >= 400 && pill('refused', String(entry.outcome)), h('time.muted.small.nowrap', { datetime: new Date(entry.at).toISOString(), title: format.exact(entry.at) }, format.moment(entry.at))),
   { signal, none: () => empty('jobs', 'Nothing noted yet') });
   return h('div.stack', null, h('section.card.flush', { 'aria-label': 'Audit log' }, list));

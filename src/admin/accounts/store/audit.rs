@@ -9,6 +9,18 @@ use crate::clock::UnixMillis;
 /// Entries erased in one go, so that nobody waits long for the database.
 const ERASED_AT_ONCE: u32 = 1_000;
 
+/// Refusals this close together are one entry.
+const FOLDED_WITHIN_MS: i64 = 60_000;
+/// Counts a refusal where one like it stands.
+pub(super) const REPEATED: &str = "update audit set times = times + 1 where id = (
+         select id from audit where coalesce(who, '') = ?1 and operation = ?2 and address = ?3
+             and outcome = ?4 and outcome >= 400 and at > ?5
+         order by at desc limit 1)";
+pub(super) const LARGEST_SHARES: &str =
+    "select who, entries from audit_share where entries > 0 order by entries desc limit 2";
+pub(super) const ERASE_OF: &str = "delete from audit where id in (
+         select id from audit where coalesce(who, '') = ?1 order by (outcome < 400), id limit ?2)";
+
 /// What of the audit log is kept.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::admin::accounts) struct AuditRetention {
@@ -17,16 +29,28 @@ pub(in crate::admin::accounts) struct AuditRetention {
 }
 
 impl AccountStore {
-    /// Adds an entry.
+    /// Adds an entry. A refusal like one of the last minute is counted there: whoever may do nothing
+    /// must not be able to fill the log.
     pub fn note(&mut self, entry: &NewAuditEntry) -> Result<(), AccountError> {
         let now = self.clock.wall();
+        let NewAuditEntry { who, what, target, outcome, address, detail } = entry;
         self.write("write the audit log", |transaction| {
+            if *outcome >= 400 {
+                let since = now.0.saturating_sub(FOLDED_WITHIN_MS);
+                let whose = who.as_deref().unwrap_or_default();
+                let repeated = transaction
+                    .prepare_cached(REPEATED)?
+                    .execute(params![whose, what, address, outcome, since])?;
+                if repeated > 0 {
+                    return Ok(());
+                }
+            }
             transaction
                 .prepare_cached(
-                    "insert into audit (at, who, operation, target, outcome, address)
-                     values (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "insert into audit (at, who, operation, target, outcome, address, detail)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
-                .execute(params![now.0, entry.who, entry.what, entry.target, entry.outcome, entry.address])?;
+                .execute(params![now.0, who, what, target, outcome, address, detail])?;
             Ok(())
         })
     }
@@ -39,8 +63,8 @@ impl AccountStore {
     ) -> Result<Vec<AuditEntry>, AccountError> {
         self.read("read the audit log", |db| {
             let mut query = db.prepare_cached(
-                "select id, at, who, operation, target, outcome, address from audit where id < ?1
-                 order by id desc limit ?2",
+                "select id, at, who, operation, target, outcome, address, detail, times from audit
+                 where id < ?1 order by id desc limit ?2",
             )?;
             let rows = query.query_map(params![before.unwrap_or(i64::MAX), limit], |row| {
                 Ok(AuditEntry {
@@ -51,33 +75,44 @@ impl AccountStore {
                     target: row.get(4)?,
                     outcome: row.get(5)?,
                     address: row.get(6)?,
+                    detail: row.get(7)?,
+                    times: row.get(8)?,
                 })
             })?;
             rows.collect()
         })
     }
 
-    /// Erases a bounded number of what is older or more than may be kept; returns how many.
+    /// Erases a bounded number of what is older or more than may be kept; returns how many. Of too many,
+    /// those go of whoever has most, refusals first and then the oldest: nobody can push out what others
+    /// have done.
     pub(in crate::admin::accounts) fn retain_audit(
         &mut self,
         keep: AuditRetention,
     ) -> Result<usize, AccountError> {
         let before = self.clock.wall().0.saturating_sub(keep.keep_ms);
         self.write("erase old entries of the audit log", |transaction| {
-            let many: i64 = transaction.query_row(
-                "select coalesce((select id from audit order by id desc limit 1 offset ?1), 0)",
-                [keep.count],
-                |row| row.get(0),
-            )?;
-            let old = transaction.execute(
+            let mut erased = transaction.execute(
                 "delete from audit where id in (select id from audit where at < ?1 limit ?2)",
                 params![before, ERASED_AT_ONCE],
             )?;
-            let more = transaction.execute(
-                "delete from audit where id in (select id from audit where id <= ?1 limit ?2)",
-                params![many, ERASED_AT_ONCE],
-            )?;
-            Ok(old + more)
+            let kept: i64 =
+                transaction
+                    .query_row("select coalesce(sum(entries), 0) from audit_share", [], |row| row.get(0))?;
+            let mut left = (kept - i64::from(keep.count)).clamp(0, ERASED_AT_ONCE.into());
+            let mut shares = transaction.prepare_cached(LARGEST_SHARES)?;
+            let mut erase = transaction.prepare_cached(ERASE_OF)?;
+            while left > 0 {
+                let largest: Vec<(String, i64)> =
+                    shares.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+                let Some((whose, theirs)) = largest.first() else { break };
+                // Down to whoever has most after them, and from then on in turns.
+                let next = largest.get(1).map_or(0, |(_, entries)| *entries);
+                let many = left.min((theirs - next).max(1));
+                erased += erase.execute(params![whose, many])?;
+                left -= many;
+            }
+            Ok(erased)
         })
     }
 }

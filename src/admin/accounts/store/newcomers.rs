@@ -6,32 +6,28 @@ use super::{AccountStore, Denied, insert_user, read_password, read_role, within}
 use crate::admin::access::Role;
 use crate::admin::accounts::password::PasswordHash;
 use crate::admin::accounts::records::{
-    AccessRequest, AccountError, Invitation, MAX_INVITATIONS, MAX_REQUESTS, MAX_REQUESTS_OF_ADDRESS, User,
+    AccessRequest, AccountError, Invitation, MAX_INVITATIONS, MAX_REQUESTS, MAX_REQUESTS_OF_NETWORK, User,
     UserName,
 };
 use crate::admin::accounts::secret::SecretHash;
 use crate::clock::UnixMillis;
+use crate::http::network;
 
 impl AccountStore {
-    /// Whether there is room for one more request from this address. Asked before a password is
-    /// hashed for it.
+    /// Whether there is room for one more request from the network of this address. Asked before a
+    /// password is hashed for it.
     pub(in crate::admin::accounts) fn takes_requests(&self, address: &str) -> Result<(), AccountError> {
-        let (all, theirs): (u32, u32) = self.read("count the requests", |db| {
-            db.query_row(
-                "select (select count(*) from access_request),
-                        (select count(*) from access_request where address = ?1)",
-                [address],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
+        // As many as may wait, which are few.
+        let waiting: Vec<String> = self.read("count the requests", |db| {
+            let mut query = db.prepare_cached("select address from access_request")?;
+            query.query_map([], |row| row.get(0))?.collect()
         })?;
+        let asker = |address: &str| address.parse().map(network).ok();
+        let theirs = waiting.iter().filter(|other| asker(other) == asker(address)).count();
         let remedy = "ask somebody with an account to answer those that wait";
-        for (found, most) in [(all, MAX_REQUESTS), (theirs, MAX_REQUESTS_OF_ADDRESS)] {
+        for (found, most) in [(waiting.len(), MAX_REQUESTS), (theirs, MAX_REQUESTS_OF_NETWORK)] {
             if found >= most {
-                return Err(AccountError::TooMany {
-                    what: "requests for access",
-                    most: most as usize,
-                    remedy,
-                });
+                return Err(AccountError::TooMany { what: "requests for access", most, remedy });
             }
         }
         Ok(())

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::admin::access::Scope;
-use crate::admin::accounts::records::{MAX_REQUESTS_OF_ADDRESS, MAX_SESSIONS, NewAuditEntry};
+use crate::admin::accounts::records::{MAX_REQUESTS_OF_NETWORK, MAX_SESSIONS, NewAuditEntry};
 use crate::clock::SimulatedClock;
 
 struct Device {
@@ -208,7 +208,7 @@ fn requests_for_access_are_bounded_and_a_second_one_takes_nothing_from_the_first
     assert_eq!(device.store.password_of(user.id).unwrap(), password());
     let second = device.store.approve(Role::Admin, requests[1].id, Role::Viewer);
     assert!(matches!(second, Err(AccountError::NameTaken)), "{second:?}");
-    for n in 0..MAX_REQUESTS_OF_ADDRESS {
+    for n in 0..MAX_REQUESTS_OF_NETWORK {
         device.store.request_access(&name(&format!("N{n}")), &password(), None, "192.0.2.9").unwrap();
     }
     let refused = device.store.request_access(&name("M"), &password(), None, "192.0.2.9");
@@ -222,21 +222,26 @@ fn command_beside_the_daemon_is_noticed() {
     assert!(!device.store.changed_by_others().unwrap());
     let mut other = open(&device.state, &device.clock);
     other.new_setup_code().unwrap_err();
-    other.set_password(1, &password(), None).unwrap();
+    other.set_password(1, &password(), None, false).unwrap();
     assert!(device.store.changed_by_others().unwrap());
     assert!(!device.store.changed_by_others().unwrap());
+}
+
+fn audit(who: &str, outcome: u16) -> NewAuditEntry {
+    NewAuditEntry {
+        who: (!who.is_empty()).then(|| who.to_owned()),
+        what: "sign_in",
+        target: "/api/sign-in".to_owned(),
+        outcome,
+        address: "192.0.2.1".to_owned(),
+        detail: None,
+    }
 }
 
 #[test]
 fn audit_log_keeps_what_is_young_and_not_too_much() {
     let mut device = device();
-    let entry = |n: u16| NewAuditEntry {
-        who: Some("Ada".to_owned()),
-        what: "sign_in",
-        target: "/api/sign-in".to_owned(),
-        outcome: 200 + n,
-        address: "192.0.2.1".to_owned(),
-    };
+    let entry = |n: u16| audit("Ada", 200 + n);
     for n in 0..5 {
         device.store.note(&entry(n)).unwrap();
         device.clock.advance(HOUR);
@@ -254,16 +259,137 @@ fn audit_log_keeps_what_is_young_and_not_too_much() {
 }
 
 #[test]
+fn repeated_refusals_are_one_entry_a_minute() {
+    let mut device = device();
+    for n in 0..10_000_u32 {
+        device.store.note(&audit("Eve", 403)).unwrap();
+        if n % 100 == 0 {
+            device.store.note(&audit("Ada", 200)).unwrap();
+        }
+        device.clock.advance(Duration::from_millis(12));
+    }
+    device.store.note(&audit("", 403)).unwrap();
+    let elsewhere = NewAuditEntry { address: "192.0.2.2".to_owned(), ..audit("Eve", 403) };
+    device.store.note(&elsewhere).unwrap();
+    let entries = device.store.audit(None, 1_000).unwrap();
+    let of = |who: Option<&str>, address: &str| -> Vec<u32> {
+        let theirs = entries.iter().filter(|e| e.who.as_deref() == who && e.address == address);
+        theirs.map(|entry| entry.times).collect()
+    };
+    assert_eq!(of(Some("Eve"), "192.0.2.1"), [5_000, 5_000]);
+    assert_eq!(of(Some("Ada"), "192.0.2.1"), [1; 100], "what was done is never folded");
+    assert_eq!((of(None, "192.0.2.1"), of(Some("Eve"), "192.0.2.2")), (vec![1], vec![1]));
+}
+
+#[test]
+fn whoever_fills_the_audit_log_pushes_out_their_own_entries_refusals_first() {
+    let mut device = device();
+    for _ in 0..3 {
+        device.store.note(&audit("Ada", 200)).unwrap();
+    }
+    for n in 0..40_u16 {
+        device.store.note(&audit("Eve", 200 + n)).unwrap();
+        device.store.note(&audit("Eve", 410 + n)).unwrap();
+    }
+    let keep = AuditRetention { keep_ms: i64::MAX, count: 20 };
+    while device.store.retain_audit(keep).unwrap() > 0 {}
+    let entries = device.store.audit(None, 100).unwrap();
+    let of = |who: &str| -> Vec<u16> {
+        entries.iter().filter(|e| e.who.as_deref() == Some(who)).map(|e| e.outcome).collect()
+    };
+    assert_eq!(of("Ada"), [200; 3]);
+    assert_eq!(of("Eve"), (223..240).rev().collect::<Vec<_>>());
+    // Down to nothing, in turns.
+    device.store.retain_audit(AuditRetention { keep_ms: i64::MAX, count: 0 }).unwrap();
+    assert_eq!(device.store.audit(None, 100).unwrap(), []);
+}
+
+#[test]
+fn audit_log_of_an_older_version_is_brought_up_with_its_entries() {
+    let Device { _folder, state, clock, store } = device();
+    let shape = |db: &Connection| -> (Vec<String>, Vec<(String, String)>) {
+        let mut objects = db.prepare("select type || ' ' || name from sqlite_schema order by 1").unwrap();
+        let objects = objects.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let mut columns = db.prepare("select name, type from pragma_table_xinfo('audit')").unwrap();
+        let columns = columns.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        (objects, columns.collect::<Result<_, _>>().unwrap())
+    };
+    let present = shape(&store.connection);
+    // As version 1 made it.
+    store
+        .connection
+        .execute_batch(
+            "drop table audit; drop table audit_share; drop table setup; drop table token;
+             drop table access_request; drop table invitation; drop table session; drop table user;",
+        )
+        .unwrap();
+    store
+        .connection
+        .execute_batch(include_str!("../../../../tests/fixtures/schemas/accounts-1.sql"))
+        .unwrap();
+    store
+        .connection
+        .execute_batch(
+            "insert into audit (at, who, operation, target, outcome, address) values
+                 (1790000000000, 'Ada', 'sign_in', '/api/sign-in', 200, '192.0.2.1'),
+                 (1790000000000, 'Ada', 'sign_in', '/api/sign-in', 200, '192.0.2.1'),
+                 (1790000000000, null, 'sign_in', '/api/sign-in', 401, '192.0.2.1');
+             pragma user_version = 1;",
+        )
+        .unwrap();
+    drop(store);
+
+    let mut store = open(&state, &clock);
+    assert_eq!(shape(&store.connection), present);
+    let entries = store.audit(None, 9).unwrap();
+    assert_eq!(entries.len(), 3);
+    assert!(entries.iter().all(|entry| entry.times == 1 && entry.detail.is_none()));
+    store.retain_audit(AuditRetention { keep_ms: i64::MAX, count: 2 }).unwrap();
+    let whose: Vec<_> = store.audit(None, 9).unwrap().into_iter().map(|entry| entry.who).collect();
+    assert_eq!(whose, [None, Some("Ada".to_owned())], "whose entries are how many is known");
+}
+
+#[test]
+fn new_password_ends_what_was_made_with_the_old_one() {
+    let mut device = device();
+    let ada = device.owner().id;
+    let later = UnixMillis(i64::MAX);
+    for (tokens, left) in [(false, 1), (true, 0)] {
+        device.store.invite(Some(ada), Role::Owner, Role::Viewer, None, &[7; 32], later).unwrap();
+        if device.store.tokens().unwrap().is_empty() {
+            device.store.make_token(ada, "a program", &[Scope::Metrics], [8; 32], later).unwrap();
+        }
+        device.store.set_password(ada, &password(), None, tokens).unwrap();
+        assert!(device.store.invitations().unwrap().is_empty());
+        assert_eq!(device.store.tokens().unwrap().len(), left);
+    }
+}
+
+#[test]
+fn neighbours_in_one_network_ask_for_access_as_one() {
+    let mut device = device();
+    for n in 0..MAX_REQUESTS_OF_NETWORK {
+        let address = format!("2001:db8::{n:x}");
+        device.store.request_access(&name(&format!("N{n}")), &password(), None, &address).unwrap();
+    }
+    assert!(device.store.takes_requests("2001:db8::ffff:1").is_err());
+    assert!(device.store.takes_requests("2001:db8:0:1::1").is_ok());
+}
+
+#[test]
 fn no_query_walks_through_the_audit_log_or_the_requests() {
     let device = device();
     for statement in [
         "select id, at from audit where id < 9 order by id desc limit 50",
         "delete from audit where id in (select id from audit where at < 9 limit 1000)",
-        "delete from audit where id in (select id from audit where id <= 9 limit 1000)",
+        super::audit::REPEATED,
+        super::audit::LARGEST_SHARES,
+        super::audit::ERASE_OF,
         "select salt from access_request where name_key = 'a' order by id desc limit 1",
         "select id from session where user = 1 order by created_at desc, id desc limit -1 offset 20",
         "select role from invitation where token_hash = x'00'",
     ] {
+        let statement = (1..=5).fold(statement.to_owned(), |text, n| text.replace(&format!("?{n}"), "9"));
         let plan: Vec<String> = device
             .store
             .read("explain", |db| {
