@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { Client, Device, launch, open, portrait, recording, signIn, until } from './harness.mjs';
+import { Client, Device, drawn, hide, launch, open, portrait, recording, signIn, unhide, until } from './harness.mjs';
 
 let device;
 let browser;
@@ -40,10 +40,37 @@ test('live view draws the device camera with names on faces', async () => {
   await page.goto(`${device.origin}/live`);
   await until('a picture', () => painted(page));
   await page.getByRole('list', { name: 'Faces in view' }).getByText(/Barack Obama|Eileen Collins/).waitFor({ timeout: 120_000 });
-  await page.getByRole('button', { name: 'Pause' }).click();
-  await page.getByRole('button', { name: 'Go on' }).click();
-  await until('the picture again', () => painted(page));
   assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
+// The connections of a page to that path, as they are opened.
+function connections(page, where) {
+  const all = [];
+  page.on('websocket', (line) => {
+    if (new URL(line.url()).pathname !== where) return;
+    const seen = { frames: 0, closed: () => line.isClosed() };
+    line.on('framereceived', () => { seen.frames += 1; });
+    all.push(seen);
+  });
+  return all;
+}
+
+test('a paused live view takes no frame until it goes on', async () => {
+  const page = await open(browser, device, { where: '/sign-in' });
+  await signIn(page);
+  const lines = connections(page, '/api/live');
+  await page.goto(`${device.origin}/live`);
+  await until('frames', () => lines.at(-1)?.frames > 3);
+  const line = lines.at(-1);
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await until('the connection to be closed', () => line.closed());
+  const frames = line.frames;
+  const opened = lines.length;
+  await page.getByRole('button', { name: 'Go on' }).click();
+  await until('frames again', () => lines.at(-1).frames > 3);
+  assert.equal(line.frames, frames, 'none came over the old connection');
+  assert.equal(lines.length, opened + 1, 'and none was opened meanwhile');
   await page.context().close();
 });
 
@@ -62,6 +89,27 @@ test('the browser\'s own camera is compared frame by frame and released on leavi
   await page.context().close();
 });
 
+test('a hidden page lets go of this browser\'s camera and takes it again when shown', async () => {
+  const page = await open(browser, device, { where: '/sign-in' });
+  await page.context().grantPermissions(['camera'], { origin: device.origin });
+  await signIn(page);
+  const lines = connections(page, '/api/compare/stream');
+  await page.goto(`${device.origin}/live?camera=browser`);
+  await page.getByRole('button', { name: 'Start the camera' }).click();
+  await until('answers', () => lines.at(-1)?.frames > 1);
+  const track = await page.evaluateHandle(() => document.querySelector('video').srcObject.getVideoTracks()[0]);
+  await hide(page);
+  await page.getByText('Paused while this page is not in view.').waitFor();
+  assert.equal(await track.evaluate((it) => it.readyState), 'ended');
+  await until('the connection to be closed', () => lines.every((line) => line.closed()));
+  const before = lines.length;
+  await unhide(page);
+  await until('answers again', () => lines.length > before && lines.at(-1).frames > 1);
+  assert.equal(lines.length, before + 1, 'one connection, not two');
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
 test('a camera that is not allowed is told in words', async () => {
   const refusing = await launch({ camera: await recording(folder, [portrait('joe_biden_1')]), permissions: false });
   const page = await open(refusing, device, { where: '/sign-in' });
@@ -73,7 +121,7 @@ test('a camera that is not allowed is told in words', async () => {
   await refusing.close();
 });
 
-test('guided capture with this camera takes pictures, warns of the likeness and adds samples', async () => {
+test('guided capture with this camera takes pictures and warns of the likeness', async () => {
   const page = await open(browser, device, { where: '/sign-in' });
   await page.context().grantPermissions(['camera'], { origin: device.origin });
   await signIn(page);
@@ -83,6 +131,82 @@ test('guided capture with this camera takes pictures, warns of the likeness and 
   await page.getByText(/already knows Barack Obama/).waitFor();
   assert.deepEqual(page.faults, []);
   await page.context().close();
+});
+
+// A browser whose camera shows that picture of 640x480, on the page for guided capture.
+async function facing(name, pieces) {
+  const maker = await browser.newPage();
+  const file = path.join(folder, `${name}.jpg`);
+  fs.writeFileSync(file, await drawn(maker, 640, 480, pieces));
+  await maker.close();
+  const room = path.join(folder, name);
+  fs.mkdirSync(room);
+  const own = await launch({ camera: await recording(room, [file], 25) });
+  const page = await open(own, device, { where: '/sign-in' });
+  await page.context().grantPermissions(['camera'], { origin: device.origin });
+  await signIn(page);
+  const lines = connections(page, '/api/enrol/guide');
+  await page.goto(`${device.origin}/enrol?with=browser`);
+  await page.getByRole('button', { name: 'Start', exact: true }).click();
+  return { page, lines, close: () => own.close() };
+}
+const hopper = { name: 'grace_hopper_1', x: 230, wide: 400 };
+
+test('guided capture enrols somebody new, past a bystander, and outlives a hidden page with one connection', async () => {
+  // The bystander is on the left, where faces are counted from, and too far away to be used.
+  const { page, lines, close } = await facing('bystander', [{ name: 'joe_biden_1', x: 10, y: 40, wide: 110 }, hopper]);
+  try {
+    const taken = page.getByRole('img', { name: /^Taken: / });
+    await taken.first().waitFor();
+    const hint = page.locator('.guide-hint');
+    assert.match(await hint.innerText(), /^(Turn your head slightly to your left|Hold still)/);
+    await hide(page);
+    await page.getByText('Paused while this page is not in view.').waitFor();
+    await until('the connection to be closed', () => lines.every((line) => line.closed()));
+    await unhide(page);
+    await page.getByText('the capture has started over').waitFor();
+    await taken.first().waitFor();
+    assert.equal(lines.length, 2, 'one connection before and one after');
+
+    // Left, the capture's pictures stay in view and can be taken out one by one.
+    await page.getByRole('tab', { name: 'Pictures' }).click();
+    const list = page.getByRole('list', { name: 'Taken with guidance' });
+    await list.getByRole('img', { name: 'Taken: front' }).waitFor();
+    await page.getByText(/picture is ready/).waitFor();
+    await list.getByRole('button', { name: /^Remove picture 1/ }).click();
+    await page.getByText('No usable picture yet.').waitFor();
+
+    await page.getByRole('tab', { name: 'This camera' }).click();
+    await page.getByRole('button', { name: 'Start', exact: true }).click();
+    await taken.first().waitFor();
+    await page.getByLabel('Name', { exact: true }).fill('Grace Hopper');
+    await page.getByRole('button', { name: 'Enrol', exact: true }).click();
+    await page.getByText('Grace Hopper is enrolled').waitFor();
+    assert.deepEqual(page.faults, []);
+  } finally {
+    await close();
+  }
+  const client = new Client(device);
+  await client.signIn('owner', 'correct horse battery');
+  const probe = await client.expect(201, 'POST', '/api/pictures', fs.readFileSync(portrait('grace_hopper_1')), { 'content-type': 'image/jpeg' });
+  const told = await client.expect(200, 'POST', '/api/identify', { picture: probe.id, face: 0 });
+  assert.deepEqual([told.decision, told.candidates[0].name], ['match', 'Grace Hopper']);
+});
+
+test('guided capture takes nothing of two who stand side by side, and of one far away asks to come closer', async () => {
+  for (const [name, pieces, words] of [
+    ['two', [{ name: 'joe_biden_1', wide: 310 }, { name: 'grace_hopper_1', x: 320, wide: 310 }], 'One person only, please.'],
+    ['far', [{ name: 'grace_hopper_1', x: 270, y: 160, wide: 90 }], 'Come closer.'],
+  ]) {
+    const { page, close } = await facing(name, pieces);
+    try {
+      await page.locator('.guide-hint').getByText(words, { exact: true }).waitFor();
+      assert.equal(await page.getByText('0 of 5 pictures taken').count(), 1);
+      assert.equal(await page.getByRole('button', { name: 'Enrol', exact: true }).isDisabled(), true);
+    } finally {
+      await close();
+    }
+  }
 });
 
 test('guided capture with the device camera takes pictures of who stands there', async () => {
@@ -95,23 +219,44 @@ test('guided capture with the device camera takes pictures of who stands there',
   await page.context().close();
 });
 
+test('a frame of this browser\'s camera proves a claim', async () => {
+  const page = await open(browser, device, { where: '/sign-in' });
+  await page.context().grantPermissions(['camera'], { origin: device.origin });
+  await signIn(page);
+  await page.goto(`${device.origin}/verify?mode=claim`);
+  await page.getByRole('button', { name: 'This camera', exact: true }).click();
+  await page.getByRole('dialog', { name: 'Take a picture' }).getByRole('button', { name: 'Take the picture' }).click();
+  await page.getByText(/Face found/).waitFor();
+  await page.getByLabel('Claimed person').fill('Barack');
+  await page.getByRole('option', { name: /Barack Obama/ }).click();
+  await page.getByRole('button', { name: 'Compare' }).click();
+  await page.getByRole('region', { name: 'Result' }).getByRole('heading', { name: 'The same person', exact: true }).waitFor();
+  assert.deepEqual(page.faults, []);
+  await page.context().close();
+});
+
+test('a probe that is too small is compared, and the result says what limited it', async () => {
+  const page = await open(browser, device, { where: '/sign-in' });
+  await signIn(page);
+  await page.goto(`${device.origin}/verify`);
+  const small = await drawn(page, 640, 480, [{ name: 'barack_obama_1', x: 250, y: 150, wide: 90 }]);
+  await page.getByLabel('Choose a picture').setInputFiles({ name: 'small.jpg', mimeType: 'image/jpeg', buffer: small });
+  await page.getByText(/too far/).waitFor();
+  await page.getByRole('button', { name: 'Find out' }).click();
+  const result = page.getByRole('region', { name: 'Result' });
+  await result.getByRole('heading', { name: 'What limited it' }).waitFor();
+  await result.getByText(/too far.*nearer/).waitFor();
+  await page.context().close();
+});
+
 test('a page that is hidden lets the live view go', async () => {
   const page = await open(browser, device, { where: '/sign-in' });
   await signIn(page);
   await page.goto(`${device.origin}/live`);
   await until('a picture', () => painted(page));
-  // A headless page is never hidden by itself; this is what a hidden one reports.
-  await page.evaluate(() => {
-    Object.defineProperty(document, 'hidden', { configurable: true, get: () => true });
-    Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => 'hidden' });
-    document.dispatchEvent(new Event('visibilitychange'));
-  });
+  await hide(page);
   await page.getByText('Paused while this page is not in view.').waitFor();
-  await page.evaluate(() => {
-    delete document.hidden;
-    delete document.visibilityState;
-    document.dispatchEvent(new Event('visibilitychange'));
-  });
+  await unhide(page);
   await until('the picture again', () => painted(page));
   await page.context().close();
 });

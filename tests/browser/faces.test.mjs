@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { Client, Device, launch, open, portrait, signIn, until } from './harness.mjs';
+import { Client, Device, drawn, launch, open, portrait, signIn, until } from './harness.mjs';
 
 let device;
 let browser;
@@ -39,7 +39,6 @@ test('each unusable file gets its own reason, and the good ones beside it are ke
     write('letter.jpg', 'this is no picture'),
     write('cut.jpg', good.subarray(0, 700)),
     write('notes.txt', 'not even a name of one'),
-    path.join(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../../docs/images', fs.readdirSync(path.join(path.dirname(new URL(import.meta.url).pathname), '../../docs/images')).find((name) => name.endsWith('.png'))),
   ]);
   await card('joe_biden_1.jpg').getByText(/Face found/).waitFor();
   for (const [name, reason] of [['letter.jpg', /not.*(picture|JPEG)/i], ['cut.jpg', /./], ['notes.txt', /not a JPEG/i]]) {
@@ -111,6 +110,63 @@ test('the quality view says what each sample is worth', async () => {
   const samples = page.getByRole('region', { name: 'Samples' });
   await until('the verdicts', async () => /Helps|Weak|Conflict|Disagrees/.test(await samples.innerText()));
   await page.getByRole('region', { name: 'Closest others' }).getByText(/Eileen Collins|Joseph Biden/).first().waitFor();
+});
+
+test('a person gets more samples, loses one, and is recognised until a day', async () => {
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden/ }).first().click();
+  const samples = page.getByRole('region', { name: 'Samples' });
+  await samples.getByRole('link', { name: 'Add samples' }).click();
+  await page.waitForURL((url) => url.pathname === '/enrol');
+  // The same photograph from a little farther away is another sample.
+  await page.getByLabel('Choose pictures').setInputFiles({
+    name: 'farther.jpg', mimeType: 'image/jpeg', buffer: await drawn(page, 600, 760, [{ name: 'joe_biden_1', x: 60, y: 60, wide: 460 }]),
+  });
+  await card('farther.jpg').getByText(/Face found/).waitFor();
+  await until('the person to be chosen', async () => (await page.getByLabel('Person').inputValue()) === 'Joseph Biden');
+  await page.getByRole('button', { name: 'Enrol', exact: true }).click();
+  await page.getByText('Joseph Biden has new samples').waitFor();
+  await page.getByRole('link', { name: 'Open', exact: true }).click();
+
+  await page.getByText(/^2 samples,/).waitFor();
+  await samples.getByRole('button', { name: 'Remove' }).last().click();
+  const sure = page.getByRole('dialog', { name: 'Remove this sample?' });
+  await sure.getByRole('button', { name: 'Remove', exact: true }).click();
+  await page.getByText(/^1 sample,/).waitFor();
+
+  await page.getByLabel('Recognised until').fill('2020-01-31');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Expired: not recognised any more').waitFor();
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden.*Expired/ }).waitFor();
+  await page.getByRole('link', { name: /Joseph Biden/ }).click();
+  await page.getByLabel('Recognised until').fill('2099-12-31');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Expired: not recognised any more').waitFor({ state: 'detached' });
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden.*Until 31 Dec 2099/ }).waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
+test('groups are made, renamed and erased; the people in them stay', async () => {
+  await page.goto(`${device.origin}/faces`);
+  const named = async () => (await (await page.request.get(`${device.origin}/api/groups`)).json()).groups.map(({ name }) => name);
+  await page.getByRole('button', { name: 'Groups', exact: true }).click();
+  const dialog = page.getByRole('dialog', { name: 'Groups' });
+  await dialog.getByLabel('New group').fill('Cleaning');
+  await dialog.getByRole('button', { name: 'Add' }).click();
+  const made = dialog.getByLabel('Name of the group Cleaning');
+  await made.fill('Cleaning crew');
+  await made.press('Tab');
+  await page.getByText('Renamed').waitFor();
+  assert.ok((await named()).includes('Cleaning crew'));
+  const before = (await named()).length;
+  await dialog.getByRole('button', { name: 'Erase', exact: true }).last().click();
+  await page.getByRole('dialog', { name: 'Erase the group?' }).getByRole('button', { name: 'Erase', exact: true }).click();
+  await made.waitFor({ state: 'detached' });
+  assert.equal((await named()).length, before - 1);
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await page.getByRole('link', { name: /Joseph Biden/ }).waitFor();
 });
 
 test('erasing asks for the name, tells what was removed, and nothing answers afterwards', async () => {

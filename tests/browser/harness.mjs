@@ -247,3 +247,40 @@ export async function recording(folder, files, repeat = 1) {
   fs.writeFileSync(file, Buffer.concat(frames));
   return file;
 }
+
+// Draws portraits in the browser: `pieces` are {name, x, y, wide, filter, turn} on a grey picture of
+// that size; the JPEG.
+export async function drawn(page, width, height, pieces) {
+  const given = pieces.map((piece) => ({ ...piece, picture: piece.name && fs.readFileSync(portrait(piece.name)).toString('base64') }));
+  const base64 = await page.evaluate(async ([width, height, pieces]) => {
+    const canvas = document.createElement('canvas');
+    Object.assign(canvas, { width, height });
+    const drawing = canvas.getContext('2d');
+    drawing.fillStyle = '#708090';
+    drawing.fillRect(0, 0, width, height);
+    for (const { picture, x = 0, y = 0, wide = width, filter = 'none', turn = 0 } of pieces) {
+      const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+      const image = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+      drawing.save();
+      drawing.filter = filter;
+      drawing.translate(x, y);
+      drawing.rotate(turn);
+      drawing.drawImage(image, 0, 0, wide, wide * image.height / image.width);
+      drawing.restore();
+    }
+    return canvas.toDataURL('image/jpeg', 0.92).split(',')[1];
+  }, [width, height, given]);
+  return Buffer.from(base64, 'base64');
+}
+
+// A headless page is never hidden by itself; this is what a hidden one reports.
+export const hide = (page) => page.evaluate(() => {
+  Object.defineProperty(document, 'hidden', { configurable: true, get: () => true });
+  Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => 'hidden' });
+  document.dispatchEvent(new Event('visibilitychange'));
+});
+export const unhide = (page) => page.evaluate(() => {
+  delete document.hidden;
+  delete document.visibilityState;
+  document.dispatchEvent(new Event('visibilitychange'));
+});

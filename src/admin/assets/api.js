@@ -1,7 +1,10 @@
 // Talks to the device: JSON over fetch, the CSRF header on every change, refusals as Failure.
 // Owns the session as the device told it last. Not here: where to go when it has ended (app.js).
 
-import { Failure, fromAnswer, unreachable } from './errors.js';
+import { Failure, cut, fromAnswer, unreachable } from './errors.js';
+
+// Of one picture; larger ones the device refuses unread.
+export const MOST_PICTURE_BYTES = 32 * 2 ** 20;
 
 let session = null;
 let ended = () => {};
@@ -71,23 +74,38 @@ async function read(answer) {
 }
 
 // Sends a large body and tells how far it is, which fetch cannot.
-export function upload(path, blob, { type, signal, progress }) {
+export async function upload(path, blob, options) {
+  try {
+    return await transfer(path, blob, options);
+  } catch (error) {
+    // As in call().
+    if (error.status === 403 && error.code === 'csrf') {
+      await readSession();
+      return transfer(path, blob, options);
+    }
+    throw error;
+  }
+}
+
+function transfer(path, blob, { type, signal, progress }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    let sent = 0;
     request.open('POST', path);
     request.setRequestHeader('Content-Type', type ?? blob.type);
     request.setRequestHeader('Accept', 'application/json');
     if (session?.csrf) request.setRequestHeader('X-CSRF-Token', session.csrf);
     request.responseType = 'json';
-    request.upload.addEventListener('progress', event => progress?.(event.loaded, event.total));
+    request.upload.addEventListener('progress', event => { sent = event.loaded; progress?.(event.loaded, event.total); });
     request.addEventListener('load', () => {
       if (request.status >= 200 && request.status < 300) return resolve(request.response);
       const failure = fromAnswer(request.status, request.response, request.getResponseHeader('Retry-After'));
       if (failure.status === 401) ended();
       reject(failure);
     });
-    request.addEventListener('error', () => reject(unreachable()));
+    request.addEventListener('error', () => reject(sent ? cut() : unreachable()));
     request.addEventListener('abort', () => reject(new DOMException('left', 'AbortError')));
+    if (signal?.aborted) return reject(new DOMException('left', 'AbortError'));
     signal?.addEventListener('abort', () => request.abort());
     request.send(blob);
   });

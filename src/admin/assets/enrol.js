@@ -1,6 +1,6 @@
 // Enrolling: pictures given or taken, then who it is.
 
-import { get, post } from './api.js';
+import { del, get, post } from './api.js';
 import { h, icon, put } from './dom.js';
 import { sentence } from './errors.js';
 import * as format from './format.js';
@@ -11,9 +11,10 @@ import { button, dialog, face, failed, field, form, link, page, tabs } from './u
 export const title = 'Enrol';
 
 export function show({ signal, query, block }) {
-  let cards = [], kept = [], existing = null;
+  // `kept` is of the guided capture in view, `taken` of those left since.
+  let cards = [], kept = [], taken = [], existing = null;
   const grid = h('div.tiles', { style: { 'grid-template-columns': 'repeat(auto-fill, minmax(200px, 1fr))' } });
-  const samples = () => [...cards.map(card => card.value).filter(Boolean), ...kept.map(({ picture, face: index }) => ({ picture, face: index }))];
+  const samples = () => [...cards.map(card => card.value).filter(Boolean), ...[...taken, ...kept].map(({ picture, face: index }) => ({ picture, face: index }))];
 
   const changed = () => {
     const n = samples().length, open = cards.filter(card => card.picture && !card.value).length;
@@ -22,6 +23,19 @@ export function show({ signal, query, block }) {
       open > 0 && h('p.warn.toned.small', null, `${format.count(open, 'picture is', 'pictures are')} left out: no face chosen, or none usable.`),
       n > 0 && n < 3 && h('p.hint', null, 'Three to five, slightly turned and in different light, recognise best.'));
     submit.querySelector('[type=submit]').disabled = !n;
+  };
+  const captured = h('ul.row', { 'aria-label': 'Taken with guidance', hidden: true });
+  const showTaken = () => {
+    captured.hidden = !taken.length;
+    put(captured, taken.map((sample, i) => h('li.row.small', { style: { 'flex-wrap': 'nowrap', gap: '2px' } },
+      h('img.face', { src: `/api/pictures/${sample.picture}/faces/${sample.face}`, alt: `Taken: ${sample.pose}`, width: 44, height: 44, style: { width: '44px' } }),
+      h('button.icon-button.small', { type: 'button', 'aria-label': `Remove picture ${i + 1}, ${sample.pose}`, onclick: () => {
+        taken = taken.filter(other => other !== sample);
+        del(`/api/pictures/${sample.picture}`).catch(() => {});
+        showTaken();
+        changed();
+        (captured.querySelector('button') ?? name).focus();
+      } }, icon('close')))));
   };
   const options = { signal, changed, removed: card => { cards = cards.filter(other => other !== card); changed(); } };
   const add = more => { cards.push(...more); grid.append(...more.map(card => card.el)); changed(); };
@@ -33,6 +47,7 @@ export function show({ signal, query, block }) {
   }), grid);
   const guide = source => leave => {
     const holder = h('div.bone.block');
+    leave.addEventListener('abort', () => { taken.push(...kept); kept = []; showTaken(); });
     import('./guide.js').then(({ guided }) => {
       if (!leave.aborted) holder.replaceWith(guided(source, { signal: leave, changed: now => { kept = now; changed(); } }));
     }, error => holder.replaceWith(failed(error)));
@@ -70,13 +85,15 @@ export function show({ signal, query, block }) {
     for (const card of cards) card.el.remove();
     cards = [];
     kept = [];
+    taken = [];
+    showTaken();
     changed();
     name.value = notes.value = '';
     for (const box of groups.querySelectorAll(':checked')) box.checked = false;
     put(said, outcome(result));
     said.firstChild.scrollIntoView({ block: 'center' });
     t.choose('pictures');
-  }, { text: 'Enrol', icon: 'check' }, h('h2', null, 'Who is it?'), mode, who, tally);
+  }, { text: 'Enrol', icon: 'check' }, h('h2', null, 'Who is it?'), mode, who, captured, tally);
 
   choose(true);
   get('/api/groups', { signal }).then(told => put(groups, told.groups.length ? told.groups.map(group => h('label.chip', null, h('input.sr', { type: 'checkbox', value: group.id }), group.name)) : h('span.hint', null, 'None made yet; they are made on the page People.')), () => put(groups, h('span.hint', null, 'Could not be read.')));

@@ -27,6 +27,11 @@ export function unreachable() {
   });
 }
 
+// A body that went out in part. A device that refuses one early may hang up before it is heard.
+export function cut() {
+  return new Failure({ code: 'cut', message: 'The connection was cut while sending; nothing of it is kept. The network between here and the device failed, or the device took no more of it. Try again.' });
+}
+
 function byStatus(status) {
   const known = {
     400: 'The device did not understand the request. Reload the page; it may have been updated meanwhile.',

@@ -1,6 +1,7 @@
 // Guided capture: shows the camera, says which way to turn, and collects the samples the device has
 // kept. The device decides which frame is good enough; this shows what it says.
 
+import { del } from './api.js';
 import { Camera } from './camera.js';
 import { h, icon, put, svg } from './dom.js';
 import { sentence } from './errors.js';
@@ -22,16 +23,23 @@ export function guided(source, { signal, changed }) {
   const kept = h('div.row', { style: { 'min-height': '64px' } });
   const said = h('div', { 'aria-live': 'polite' });
   const count = h('p.muted.small.num', { style: { 'min-height': '1.5em' } });
-  let line = null, before = '', told = false, finished = false;
+  const anew = h('div', { 'aria-live': 'polite' });
+  let line = null, before = '', told = false, finished = false, last = 0, had = [];
   ring.style.display = 'none';
 
   const say = (text, action) => { over.hidden = !text; put(over, icon('camera', 'big'), h('p', null, text ?? ''), action); };
   const take = answer => {
     const { step } = answer;
+    // A connection is a capture of its own: the device counts its frames from one.
+    if (answer.frame <= last && had.length) {
+      forget();
+      put(anew, notice('calm', 'The connection to the device was interrupted, so the capture has started over.'));
+    }
+    last = answer.frame;
     over.hidden = true;
     ring.style.display = hint.style.display = '';
     done.setAttribute('stroke-dashoffset', 100 * (1 - step.taken / Math.max(step.needed, 1)));
-    const face = answer.faces[0], words = step.want === 'done' ? 'Done. You can look away.' : face?.problem ? sentence(face.problem.message) : sentence(step.hint);
+    const words = step.want === 'done' ? 'Done. You can look away.' : sentence(step.hint);
     if (words !== before) {
       before = words;
       hint.hidden = false;
@@ -43,6 +51,7 @@ export function guided(source, { signal, changed }) {
     const key = answer.kept.map(sample => `${sample.picture}/${sample.face}`).join();
     if (key !== kept.dataset.key) {
       kept.dataset.key = key;
+      had = answer.kept;
       put(kept, answer.kept.map(sample => h('img.face', { src: `/api/pictures/${sample.picture}/faces/${sample.face}`, alt: `Taken: ${sample.pose}`, width: 64, height: 64, style: { width: '64px' } })));
       changed(answer.kept, step.want === 'done');
     }
@@ -60,16 +69,32 @@ export function guided(source, { signal, changed }) {
     }
   };
 
-  const stop = () => { line?.abort(); line = null; camera?.stop(); };
+  const hangUp = () => { line?.abort(); line = null; };
+  const stop = () => { hangUp(); camera?.stop(); };
+  // What an earlier capture kept does not count any more; it would run out by itself, and this only
+  // makes room sooner.
+  const forget = () => {
+    for (const { picture } of had) del(`/api/pictures/${picture}`).catch(() => {});
+    had = [];
+    told = false;
+    put(said);
+    put(kept);
+    delete kept.dataset.key;
+    changed([], false);
+  };
   const start = () => {
     stop();
-    finished = told = false;
+    forget();
+    finished = false;
+    last = 0;
     before = '';
-    put(said);
-    line = new AbortController();
+    put(anew);
     if (camera) camera.start(); else watch();
   };
   const watch = () => {
+    // Only ever one connection: a second one would be a second capture.
+    hangUp();
+    line = new AbortController();
     const path = `/api/enrol/guide?source=${source}`, state = (word, text) => { if (text && !finished) say(text); };
     if (source === 'device') {
       say('Connecting to the camera…');
@@ -81,11 +106,10 @@ export function guided(source, { signal, changed }) {
   const video = h('video.sr', { 'aria-hidden': 'true' });
   const camera = source === 'browser' ? new Camera(video, { signal, state: (word, text) => {
     if (word === 'asking') say('Waiting for the camera. The browser may ask whether to allow it.');
-    else if (word === 'hidden') say('Paused while this page is not in view.');
-    else if (word === 'open') { say('Asking the device…'); line ??= new AbortController(); watch(); } else if (!finished) say(text, button('Try again', { onclick: start }));
+    else if (word === 'hidden') { hangUp(); say('Paused while this page is not in view.'); } else if (word === 'open') { say('Asking the device…'); watch(); } else if (!finished) { hangUp(); say(text, button('Try again', { onclick: start })); }
   } }) : null;
   signal.addEventListener('abort', stop);
   say(source === 'device' ? 'The person stands before the camera of the device and follows the hints on this screen.' : 'Hold the face inside the oval and follow the hints. It takes about ten seconds.',
     button('Start', { icon: 'camera', kind: 'primary', onclick: start }));
-  return h('div.stack', null, el, video, h('div.row.between', null, count), kept, said);
+  return h('div.stack', null, el, video, h('div.row.between', null, count), kept, anew, said);
 }

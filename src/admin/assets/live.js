@@ -100,8 +100,10 @@ function browser(signal) {
   const start = () => button('Start the camera', { icon: 'camera', kind: 'primary', onclick: () => camera.start() });
   const camera = new Camera(video, { signal, state: async (word, text) => {
     if (word === 'asking') view.say('Waiting for the camera. The browser may ask whether to allow it.');
-    else if (word === 'hidden') view.say('Paused while this page is not in view.');
-    else if (word === 'open') {
+    else if (word === 'hidden') {
+      disconnect();
+      view.say('Paused while this page is not in view.');
+    } else if (word === 'open') {
       view.say('Asking the device…');
       stop.hidden = false;
       connect();

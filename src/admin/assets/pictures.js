@@ -2,7 +2,7 @@
 // and taking pictures, one card for each with what was found, and which face is meant. The device
 // keeps them in memory for a quarter of an hour; what is enrolled of them is decided elsewhere.
 
-import { del, post } from './api.js';
+import { MOST_PICTURE_BYTES, del, post } from './api.js';
 import { Camera } from './camera.js';
 import { h, icon, put } from './dom.js';
 import { Failure, isAbort, sentence, words } from './errors.js';
@@ -19,6 +19,7 @@ function unfit(file) {
   if (!kinds.includes(file.type) && !extensions.test(file.name)) {
     return /hei[cf]/i.test(file.type + file.name) ? 'HEIC pictures cannot be read. Set the phone to “most compatible”, or send it as JPEG.' : 'Not a JPEG, PNG or WebP picture.';
   }
+  if (file.size > MOST_PICTURE_BYTES) return `This file has ${format.bytes(file.size)}; a picture may have at most ${format.bytes(MOST_PICTURE_BYTES)}. Give a smaller copy of it.`;
   return file.size ? null : 'The file is empty.';
 }
 

@@ -26,6 +26,38 @@ export function crc32(bytes, before = 0) {
 
 // Without the 64-bit extension, which nothing here needs.
 const MOST_ENTRIES = 65_535, MOST_BYTES = 0xffff_ffff;
+const LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22;
+
+// What an entry adds to an archive, bytes.
+const weight = ({ path, file }) => LOCAL_BYTES + CENTRAL_BYTES + 2 * new TextEncoder().encode(path).length + file.size;
+
+// Entries NAME/file in as few archives of at most `bytes` and `entries` as their order allows; every
+// name is whole in one of them, since the device enrols a person wholly or not at all. `large`: names
+// that fit in none, [{name, entries, bytes}].
+export function split(entries, limits) {
+  const bytes = Math.min(limits.bytes, MOST_BYTES) - END_BYTES, most = Math.min(limits.entries, MOST_ENTRIES);
+  const people = new Map();
+  for (const entry of entries) {
+    const [name] = entry.path.split('/');
+    const person = people.get(name) ?? { name, entries: [], bytes: 0 };
+    people.set(name, person);
+    person.entries.push(entry);
+    person.bytes += weight(entry);
+  }
+  const parts = [], large = [];
+  let room = 0, places = 0;
+  for (const person of people.values()) {
+    if (person.bytes > bytes || person.entries.length > most) { large.push(person); continue; }
+    if (person.bytes > room || person.entries.length > places) {
+      parts.push([]);
+      [room, places] = [bytes, most];
+    }
+    parts.at(-1).push(...person.entries);
+    room -= person.bytes;
+    places -= person.entries.length;
+  }
+  return { parts, large };
+}
 
 async function checksum(file, signal) {
   const reader = file.stream().getReader();
@@ -49,9 +81,8 @@ function header(signature, fields) {
   return bytes;
 }
 
-// `entries`: [{path, file}]. `progress(done, bytes)` after each file.
+// `entries`: [{path, file}], of one part of split(). `progress(done, bytes)` after each file.
 export async function zip(entries, { signal, progress = () => {} }) {
-  if (entries.length > MOST_ENTRIES) throw new Error(`at most ${MOST_ENTRIES} pictures fit in one import; these are ${entries.length}. Import the folder in parts`);
   const parts = [], directory = [];
   let offset = 0, done = 0;
   for (const { path, file } of entries) {
@@ -69,7 +100,6 @@ export async function zip(entries, { signal, progress = () => {} }) {
     directory.push(header(0x02014b50, [[2, 20], ...common, [2, 0], [2, 0], [2, 0], [4, 0], [4, offset]]), name);
     parts.push(local, name, file);
     offset += local.length + name.length + file.size;
-    if (offset > MOST_BYTES) throw new Error('the folder is larger than 4 GB. Import it in parts');
     done += 1;
     progress(done, offset);
   }
