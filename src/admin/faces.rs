@@ -6,14 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::live::{BoxView, ReasonView};
 use super::problem::Problem;
 use super::tray::Tray;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, MAX_STILL_BYTES};
 use crate::embedding::Embedding;
 use crate::enrol::NamedLikeness;
 use crate::event_store::GalleryRefusal;
@@ -25,7 +25,10 @@ use crate::score::{ComparisonScore, QualityScore};
 
 use axum::http::StatusCode;
 
-/// Uploads that are read at a time: each may take as much memory as the largest picture.
+/// Bytes of pictures that come in at a time, until they are examined: two of the largest. Part of the sum
+/// in src/decode/need.rs.
+const UPLOAD_BYTES: usize = 2 * MAX_STILL_BYTES;
+/// Such pictures, however small they are.
 const UPLOADS: usize = 4;
 /// Browsers whose camera is looked at, at a time.
 const STREAMS: usize = 8;
@@ -34,7 +37,7 @@ const STREAMS: usize = 8;
 pub(crate) struct Faces {
     pub(super) examiner: Examiner,
     pub(super) tray: Tray,
-    pub(super) uploads: Semaphore,
+    uploads: Semaphore,
     pub(super) streams: Arc<Semaphore>,
     rules: ArcSwap<FaceRules>,
 }
@@ -72,10 +75,18 @@ impl Faces {
         Self {
             examiner,
             tray: Tray::new(clock),
-            uploads: Semaphore::new(UPLOADS),
+            uploads: Semaphore::new(UPLOAD_BYTES),
             streams: Arc::new(Semaphore::new(STREAMS)),
             rules: ArcSwap::from_pointee(FaceRules::new(config, thresholds)),
         }
+    }
+
+    /// Room for a picture that comes in, of so many bytes if that was announced.
+    pub(super) fn room_for(&self, announced: Option<usize>) -> Result<SemaphorePermit<'_>, Problem> {
+        let bytes = announced.unwrap_or(MAX_STILL_BYTES).clamp(UPLOAD_BYTES / UPLOADS, MAX_STILL_BYTES);
+        self.uploads
+            .try_acquire_many(bytes as u32)
+            .map_err(|_| Problem::busy("too many pictures come in at once; try again in a moment"))
     }
 
     /// Goes on with other settings.
