@@ -175,6 +175,13 @@ impl<R: Read + Seek> Archive<R> {
         if zip.central_directory_start() != end.directory_at || zip.len() > end.entries || zip.offset() != 0 {
             return Err(ArchiveError::Damaged("it has more than one directory".to_owned()));
         }
+        // Many entries over the same bytes would be unpacked again and again, for hours.
+        let packed = (0..zip.len()).try_fold(0_u64, |sum, index| {
+            zip.by_index_data(index).map(|entry| sum.saturating_add(entry.compressed_size()))
+        });
+        if packed.map_err(in_words)? > end.archive_bytes {
+            return Err(ArchiveError::Damaged("its entries overlap".to_owned()));
+        }
         let budget = end.archive_bytes.saturating_mul(MAX_GROWTH).max(LEAST_INFLATED);
         Ok(Self { zip, budget })
     }
@@ -458,6 +465,36 @@ mod tests {
         bytes[central + 9] &= !8;
         let contents = open(bytes).unwrap().contents().unwrap();
         assert_eq!(contents.groups[0].name.as_str(), "Jürgen");
+    }
+
+    #[test]
+    fn entries_over_the_same_bytes_are_refused() {
+        // What cannot be packed any further, as pictures are.
+        let noise: Vec<u8> = (0..3_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let picture = [JPEG, noise.as_slice()].concat();
+        let honest = zip(&[("Ada/1.jpg", &picture), ("Ada/2.jpg", &picture)]);
+        assert!(open(honest.clone()).is_ok());
+        let u32_at = |at: usize| u32::from_le_bytes(honest[at..at + 4].try_into().unwrap());
+        let end = honest.windows(4).position(|four| four == b"PK\x05\x06").unwrap();
+        let directory = u32_at(end + 16) as usize;
+        let entry = &honest[directory..directory + (end - directory) / 2];
+        // The directory names the first file a hundred times, each time otherwise.
+        let mut bytes = honest[..directory].to_vec();
+        for number in 0..100 {
+            let at = bytes.len();
+            bytes.extend_from_slice(entry);
+            let name = format!("{number:09}");
+            bytes[at + 46..at + 55].copy_from_slice(name.as_bytes());
+        }
+        let size = (bytes.len() - directory) as u32;
+        let mut record = honest[end..].to_vec();
+        for at in [8, 10] {
+            record[at..at + 2].copy_from_slice(&100_u16.to_le_bytes());
+        }
+        record[12..16].copy_from_slice(&size.to_le_bytes());
+        bytes.extend_from_slice(&record);
+        let refused = open(bytes).unwrap_err();
+        assert!(refused.to_string().contains("overlap"), "{refused}");
     }
 
     #[test]

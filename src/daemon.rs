@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
-//! | `store` | owns the databases of gallery, events and unknown faces | 256 requests | the recogniser waits, others are told to come again | 30 s |
+//! | `store` | owns the databases of gallery, events and unknown faces | 256 requests, half of them for events only | the recogniser waits, others are told to come again | 30 s |
 //! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
 //! | `job-KIND` | imports, re-embedding, backups | one at work and two waiting of each kind | further ones are refused | not watched |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |

@@ -4,8 +4,12 @@
 //! wrong comes back as a [`DecodeError`]. Frames are decoded on the recogniser thread, stills on
 //! the thread of whoever enrols.
 
+mod need;
+
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, Limits};
 use std::io::Cursor;
 use thiserror::Error;
 use zune_core::bytestream::ZCursor;
@@ -13,12 +17,16 @@ use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
+pub use need::{Claim, HALVED_ABOVE, PICTURE_MEMORY};
+use need::{METADATA, Way, coefficient_bytes, pixels_of};
+
 use crate::frame::{FrameSize, PixelFormat, RawFrame, RgbImage};
 use crate::picture::{Picture, PictureError};
 
 /// The largest file accepted as a still picture.
 pub const MAX_STILL_BYTES: usize = 32 << 20;
-/// The most pixels a still picture may have: 50 megapixels, the main camera of a present phone.
+/// The most pixels a still picture may have: 50 megapixels, the main camera of a present phone. How many
+/// of them fit into [`PICTURE_MEMORY`] depends on how they were encoded.
 pub const MAX_STILL_PIXELS: u64 = 50_000_000;
 /// The longest side of a still picture.
 pub const MAX_STILL_SIDE: u32 = 16_384;
@@ -47,7 +55,19 @@ pub enum DecodeError {
         /// What its header says.
         size: FrameSize,
     },
-    /// Decoding would take more memory than is ever given to one picture.
+    /// Decoding would take more than [`PICTURE_MEMORY`].
+    #[error(
+        "the picture has {size} pixels; of a {kind}, at most {megapixels} megapixels can be decoded here: make it smaller, or save it as an ordinary JPEG (baseline, not progressive)"
+    )]
+    TooMuchMemory {
+        /// What its header says.
+        size: FrameSize,
+        /// How it was encoded.
+        kind: &'static str,
+        /// Of such a picture, rounded down.
+        megapixels: u64,
+    },
+    /// What the picture carries besides pixels grows beyond all measure.
     #[error("the {format} picture wants more memory than any real one; nothing of it was decoded")]
     Bomb {
         /// Which decoder.
@@ -84,6 +104,7 @@ impl DecodeError {
             Self::UnknownFormat => "not_a_picture",
             Self::TooManyBytes { .. } => "too_large",
             Self::BadSize { .. } | Self::Bomb { .. } => "picture_bomb",
+            Self::TooMuchMemory { .. } => "picture_too_large",
             Self::WrongSize { .. } => "wrong_size",
             Self::Truncated => "cut_off",
             Self::Damaged { .. } | Self::Picture(_) => "damaged",
@@ -125,80 +146,111 @@ impl Decoder {
 }
 
 /// Decodes a JPEG, PNG or WebP file, told apart by content, and turns it upright by its EXIF
-/// orientation.
+/// orientation. One of more than [`HALVED_ABOVE`] pixels comes back with half its width and height. Takes
+/// at most what [`claim`] says.
 pub fn still(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
-    if bytes.len() > MAX_STILL_BYTES {
-        return Err(DecodeError::TooManyBytes { found: bytes.len(), limit: MAX_STILL_BYTES });
-    }
+    claim(bytes)?;
     let (image, orientation) = match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => {
             let mut rgb = RgbImage::black(0, 0);
             let exif = decode_jpeg(bytes, None, &mut Vec::new(), &mut rgb)?;
             (rgb, exif.and_then(|chunk| Orientation::from_exif_chunk(&chunk)))
         }
-        Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => still_by_image_crate(bytes, format)?,
+        Ok(ImageFormat::Png) => decoded(open_png(bytes)?, "PNG")?,
+        Ok(ImageFormat::WebP) => decoded(open_webp(bytes)?, "WebP")?,
         _ => return Err(DecodeError::UnknownFormat),
     };
+    // Before it is turned, since that takes a second picture.
+    let image = if pixels_of(image.size()) > HALVED_ABOVE { halved(image) } else { image };
     Ok(match orientation {
         None | Some(Orientation::NoTransforms) => image,
         Some(orientation) => upright(image, orientation),
     })
 }
 
-fn still_by_image_crate(
-    bytes: &[u8],
-    format: ImageFormat,
+fn decoded(
+    mut decoder: impl ImageDecoder,
+    format: &'static str,
 ) -> Result<(RgbImage, Option<Orientation>), DecodeError> {
-    let failed = image_error(format);
-    let mut decoder = open(bytes, format)?;
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().ok();
-    let rgb = DynamicImage::from_decoder(decoder).map_err(failed)?.into_rgb8();
+    let rgb = DynamicImage::from_decoder(decoder).map_err(image_error(format))?.into_rgb8();
     let image = RgbImage::from_pixels(width, height, rgb.into_raw()).expect("the decoder kept its size");
     Ok((image, orientation))
 }
 
-fn image_error(format: ImageFormat) -> impl Fn(image::ImageError) -> DecodeError {
-    let format = if format == ImageFormat::Png { "PNG" } else { "WebP" };
+fn image_error(format: &'static str) -> impl Fn(image::ImageError) -> DecodeError {
     move |error| match error {
         image::ImageError::Limits(_) => DecodeError::Bomb { format },
         error => DecodeError::Damaged { format, reason: error.to_string() },
     }
 }
 
-/// Reads the header and checks the size it claims.
-fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, DecodeError> {
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+/// Reads the header. The pixels are not of the decoder's reserving, and [`Way`] counts them.
+fn open_png(bytes: &[u8]) -> Result<PngDecoder<Cursor<&[u8]>>, DecodeError> {
     let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_STILL_SIDE);
-    limits.max_image_height = Some(MAX_STILL_SIDE);
-    // Eight bytes a pixel is the widest format that PNG knows; twice, since decoders buffer.
-    limits.max_alloc = Some(MAX_STILL_PIXELS * 16);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(image_error(format))?;
-    let (width, height) = decoder.dimensions();
-    check_still_size(FrameSize { width, height })?;
-    Ok(decoder)
+    limits.max_alloc = Some(METADATA);
+    PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(image_error("PNG"))
 }
 
-/// The size that the header of a still picture claims, once it is one that would be decoded. Costs no
-/// more than reading the header.
-pub fn claimed_size(bytes: &[u8]) -> Result<FrameSize, DecodeError> {
-    if bytes.len() > MAX_STILL_BYTES {
-        return Err(DecodeError::TooManyBytes { found: bytes.len(), limit: MAX_STILL_BYTES });
+fn open_webp(bytes: &[u8]) -> Result<WebPDecoder<Cursor<&[u8]>>, DecodeError> {
+    WebPDecoder::new(Cursor::new(bytes)).map_err(image_error("WebP"))
+}
+
+/// The size that the header of a still picture claims and what decoding it would take, once it is one
+/// that would be decoded. Costs no more than reading the header.
+pub fn claim(bytes: &[u8]) -> Result<Claim, DecodeError> {
+    let file = bytes.len();
+    if file > MAX_STILL_BYTES {
+        return Err(DecodeError::TooManyBytes { found: file, limit: MAX_STILL_BYTES });
     }
-    match image::guess_format(bytes) {
+    let size_of = |(width, height)| FrameSize { width, height };
+    let (size, way) = match image::guess_format(bytes) {
         Ok(ImageFormat::Jpeg) => {
-            let size = JpegHeader::read(bytes)?.size;
-            check_still_size(size)?;
-            Ok(size)
+            let header = JpegHeader::read(bytes)?;
+            (header.size, Way::jpeg(&header, file))
         }
-        Ok(format @ (ImageFormat::Png | ImageFormat::WebP)) => {
-            let (width, height) = open(bytes, format)?.dimensions();
-            Ok(FrameSize { width, height })
+        Ok(ImageFormat::Png) => {
+            let decoder = open_png(bytes)?;
+            let colour = decoder.color_type();
+            (
+                size_of(decoder.dimensions()),
+                Way::png(colour.bytes_per_pixel(), colour == ColorType::Rgb8, file),
+            )
         }
-        _ => Err(DecodeError::UnknownFormat),
+        Ok(ImageFormat::WebP) => {
+            let decoder = open_webp(bytes)?;
+            let transparent = decoder.color_type().has_alpha();
+            (size_of(decoder.dimensions()), Way::webp(transparent, decoder.has_animation(), file))
+        }
+        _ => return Err(DecodeError::UnknownFormat),
+    };
+    check_still_size(size)?;
+    way.claim(size)
+}
+
+/// Half the width and half the height, each pixel the mean of four. In place: what is written lies never
+/// behind what is still to be read.
+fn halved(image: RgbImage) -> RgbImage {
+    let FrameSize { width, height } = image.size();
+    let (narrow, low, row) = (width as usize / 2, height as usize / 2, width as usize * 3);
+    if narrow == 0 || low == 0 {
+        return image;
     }
+    let mut pixels = image.into_pixels();
+    for y in 0..low {
+        for x in 0..narrow {
+            let from = 2 * y * row + 6 * x;
+            let to = (y * narrow + x) * 3;
+            for channel in 0..3 {
+                let at = |offset: usize| u16::from(pixels[from + channel + offset]);
+                pixels[to + channel] = ((at(0) + at(3) + at(row) + at(row + 3) + 2) / 4) as u8;
+            }
+        }
+    }
+    pixels.truncate(narrow * low * 3);
+    pixels.shrink_to_fit();
+    RgbImage::from_pixels(narrow as u32, low as u32, pixels).expect("cut to three bytes a pixel")
 }
 
 fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
@@ -212,8 +264,7 @@ fn upright(image: RgbImage, orientation: Orientation) -> RgbImage {
 
 fn check_still_size(size: FrameSize) -> Result<(), DecodeError> {
     let sides = 1..=MAX_STILL_SIDE;
-    let pixels = u64::from(size.width) * u64::from(size.height);
-    if sides.contains(&size.width) && sides.contains(&size.height) && pixels <= MAX_STILL_PIXELS {
+    if sides.contains(&size.width) && sides.contains(&size.height) && pixels_of(size) <= MAX_STILL_PIXELS {
         Ok(())
     } else {
         Err(DecodeError::BadSize { size })
@@ -257,6 +308,8 @@ fn decode_jpeg(
 pub struct JpegHeader {
     /// From the start-of-frame segment.
     pub size: FrameSize,
+    /// What a decoder keeps until the last scan; nothing where the first one holds every component.
+    coefficient_bytes: u64,
     /// False for the frames of many USB cameras, which rely on the standard's example tables.
     has_huffman_tables: bool,
     /// Offset of the first start-of-scan marker.
@@ -272,7 +325,8 @@ impl JpegHeader {
         }
         let mut at = 2;
         let (mut size, mut has_huffman_tables) = (None, false);
-        let scan_at = loop {
+        let (mut coefficients, mut progressive, mut components) = (0, false, 0);
+        let (scan_at, at_of_scan) = loop {
             let marker_at = at;
             // Any number of fill bytes may precede a marker.
             while bytes.get(at + 1) == Some(&0xff) {
@@ -286,7 +340,7 @@ impl JpegHeader {
                 });
             };
             if marker == 0xda {
-                break marker_at;
+                break (marker_at, at);
             }
             let segment = segment_at(bytes, at + 2).ok_or(DecodeError::Truncated)?;
             match marker {
@@ -294,7 +348,14 @@ impl JpegHeader {
                 0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
                     let [_, h1, h0, w1, w0, ..] = *segment else { return Err(DecodeError::Truncated) };
                     let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
-                    size = Some(FrameSize { width: side(w1, w0), height: side(h1, h0) });
+                    let found = FrameSize { width: side(w1, w0), height: side(h1, h0) };
+                    let described = segment.get(6..).unwrap_or_default().chunks_exact(3);
+                    let sampling = described.map(|component| (component[1] >> 4, component[1] & 15));
+                    components = sampling.len();
+                    coefficients = coefficients.max(coefficient_bytes(found, sampling));
+                    // Baseline and extended sequential hold whole blocks in each scan.
+                    progressive |= !matches!(marker, 0xc0 | 0xc1);
+                    size = Some(found);
                 }
                 0xc4 => has_huffman_tables = true,
                 _ => {}
@@ -302,10 +363,17 @@ impl JpegHeader {
             at += 2 + 2 + segment.len();
         };
         let size = size.ok_or_else(|| damaged("a scan comes before the picture's size"))?;
+        let scanned = segment_at(bytes, at_of_scan + 2).and_then(|scan| scan.first().copied());
+        let whole = !progressive && scanned.is_some_and(|scanned| usize::from(scanned) == components);
+        let coefficient_bytes = if whole { 0 } else { coefficients };
         // Inside a scan 0xff is always followed by something else, so a picture that was cut off
         // has no such pair behind its scan, whatever trails it in the driver's buffer.
         let complete = bytes[scan_at..].windows(2).rev().any(|pair| pair == [0xff, 0xd9]);
-        if complete { Ok(Self { size, has_huffman_tables, scan_at }) } else { Err(DecodeError::Truncated) }
+        if complete {
+            Ok(Self { size, coefficient_bytes, has_huffman_tables, scan_at })
+        } else {
+            Err(DecodeError::Truncated)
+        }
     }
 
     /// Puts the standard's tables in front of the first scan where a camera left them out.
@@ -373,6 +441,8 @@ const CHROMA_AC_SYMBOLS: [u8; 162] = [
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::clock::Monotonic;
     use crate::frame::FrameId;
@@ -484,6 +554,129 @@ mod tests {
         // The source's lower left corner is now on the upper left.
         let [red, green, _] = image.pixel(0, 0);
         assert!(red < 60 && green > 130, "{red} {green}");
+    }
+
+    /// One colour, so that the file is small whatever it unpacks to.
+    fn plain_jpeg(width: u16, height: u16, kind: jpeg_encoder::ColorType, progressive: bool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 80);
+        encoder.set_progressive(progressive);
+        let channels = if kind == jpeg_encoder::ColorType::Cmyk { 4 } else { 3 };
+        let pixels = vec![120; usize::from(width) * usize::from(height) * channels];
+        encoder.encode(&pixels, width, height, kind).unwrap();
+        bytes
+    }
+
+    /// To be turned by 90 degrees, as a phone held upright writes it.
+    fn turned(mut jpeg: Vec<u8>) -> Vec<u8> {
+        let mut exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0".to_vec();
+        exif.extend_from_slice(&[0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        jpeg.splice(2..2, exif);
+        jpeg
+    }
+
+    fn plain_png(image: DynamicImage) -> Vec<u8> {
+        let mut png = Vec::new();
+        image.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+        png
+    }
+
+    #[test]
+    fn large_picture_of_a_phone_is_accepted_and_halved_before_it_is_turned() {
+        let rgb = jpeg_encoder::ColorType::Rgb;
+        let ordinary = still(&turned(plain_jpeg(4032, 3024, rgb, false))).unwrap();
+        assert_eq!(ordinary.size(), FrameSize { width: 3024, height: 4032 });
+        let large = turned(plain_jpeg(8160, 6120, rgb, false));
+        assert_eq!(claim(&large).unwrap().size, FrameSize { width: 8160, height: 6120 });
+        let large = still(&large).unwrap();
+        assert_eq!(large.size(), FrameSize { width: 3060, height: 4080 });
+        assert!(large.pixels().iter().all(|value| value.abs_diff(120) <= 2));
+    }
+
+    #[test]
+    fn halving_gives_the_means_of_four() {
+        let mut image = RgbImage::black(5, 3);
+        for (at, value) in image.pixels_mut().iter_mut().enumerate() {
+            *value = at as u8;
+        }
+        let half = halved(image);
+        assert_eq!(half.size(), FrameSize { width: 2, height: 1 });
+        assert_eq!(half.pixels(), [9, 10, 11, 15, 16, 17]);
+    }
+
+    #[test]
+    fn small_file_that_needs_too_much_memory_is_refused_with_what_would_fit() {
+        let (rgb, cmyk) = (jpeg_encoder::ColorType::Rgb, jpeg_encoder::ColorType::Cmyk);
+        let cases = [
+            (plain_png(DynamicImage::new_rgba16(5_000, 4_000)), "at most 15 megapixels"),
+            (plain_png(DynamicImage::new_rgba8(6_000, 5_000)), "at most 24 megapixels"),
+            (plain_jpeg(8_000, 6_000, cmyk, true), "progressive"),
+            (plain_jpeg(8_000, 5_000, rgb, true), "progressive"),
+        ];
+        for (bytes, words) in cases {
+            assert!(bytes.len() < 2 << 20, "{}", bytes.len());
+            let error = claim(&bytes).unwrap_err();
+            assert_eq!(error.code(), "picture_too_large");
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(matches!(still(&bytes), Err(DecodeError::TooMuchMemory { .. })));
+        }
+    }
+
+    const PICTURE_OF_CHILD: &str = "LIMEN_TEST_PICTURE";
+
+    /// Run by the test below in a process of its own, whose peak it writes beside the picture.
+    #[test]
+    fn child_that_decodes_a_picture() {
+        let Some(path) = std::env::var_os(PICTURE_OF_CHILD) else { return };
+        let bytes = std::fs::read(&path).unwrap();
+        let peak = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        let before = peak();
+        let image = still(&bytes).unwrap();
+        let took = peak() - before;
+        std::fs::write(Path::new(&path).with_extension("took"), format!("{took} {}", image.pixels().len()))
+            .unwrap();
+    }
+
+    #[test]
+    fn worst_pictures_accepted_take_no_more_memory_than_they_are_said_to() {
+        let rgb = jpeg_encoder::ColorType::Rgb;
+        let mut webp = Vec::new();
+        let noise = image::RgbaImage::from_fn(3_000, 2_000, |x, y| {
+            image::Rgba([(x * 7 + y) as u8, (x ^ y) as u8, y as u8, (x + y) as u8])
+        });
+        DynamicImage::from(noise).write_to(&mut Cursor::new(&mut webp), ImageFormat::WebP).unwrap();
+        let cases = [
+            ("50 megapixels of a phone", turned(plain_jpeg(8_160, 6_120, rgb, false))),
+            ("16 megapixels, turned", turned(plain_jpeg(4_619, 3_463, rgb, false))),
+            ("progressive", plain_jpeg(6_000, 3_200, rgb, true)),
+            ("PNG of 16 bits", plain_png(DynamicImage::new_rgba16(4_800, 3_200))),
+            ("PNG", plain_png(DynamicImage::new_rgb8(8_000, 6_200))),
+            ("transparent PNG", plain_png(DynamicImage::new_rgba8(6_000, 4_000))),
+            ("WebP", webp),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("picture");
+        let program = std::env::current_exe().unwrap();
+        for (what, bytes) in cases {
+            let claimed = claim(&bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+            std::fs::write(&path, &bytes).unwrap();
+            let child = std::process::Command::new(&program)
+                .args(["--exact", "decode::tests::child_that_decodes_a_picture"])
+                .env(PICTURE_OF_CHILD, &path)
+                .output()
+                .unwrap();
+            assert!(child.status.success(), "{what}: {}", String::from_utf8_lossy(&child.stdout));
+            let told = std::fs::read_to_string(path.with_extension("took")).unwrap();
+            let (took, pixels) = told.split_once(' ').unwrap();
+            let (took, pixels): (u64, u64) = (took.parse().unwrap(), pixels.parse().unwrap());
+            assert!(took <= claimed.need && claimed.need <= PICTURE_MEMORY, "{what}: {took} of {claimed:?}");
+            // The measure itself: it is no less than the picture that came of it.
+            assert!(took + (1 << 20) >= pixels, "{what}: {took} for {pixels}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! A person who waits is served before long work: the interactive queue is always emptied first and
 //! refuses when it is full; the batch queue is short and makes its caller wait.
 
+mod budget;
+
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,9 +20,11 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 
+use budget::{Budget, Share};
+
 use crate::clock::{Clock, Monotonic};
 use crate::config::Config;
-use crate::decode::{DecodeError, claimed_size, still};
+use crate::decode::{DecodeError, PICTURE_MEMORY, claim, still};
 use crate::detect::Detection;
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::frame::RgbImage;
@@ -45,8 +49,6 @@ const TICK: Duration = Duration::from_secs(10);
 /// Lower priority than everything else here. A share of one to nine against a recogniser that wants
 /// the same core.
 const NICENESS: i32 = 10;
-/// Pictures above this many pixels are examined one at a time, since each needs hundreds of megabytes.
-const LARGE_PIXELS: u64 = 12_000_000;
 /// Panics in a row after which a thread gives up, and the program with it.
 const PANICS_IN_A_ROW: u32 = 3;
 
@@ -111,9 +113,16 @@ pub struct Examined {
     pub image: RgbImage,
     /// Its faces.
     pub faces: Vec<ExaminedFace>,
+    /// Whoever keeps the picture keeps others waiting: it is not for keeping.
+    memory: Option<Arc<Share>>,
 }
 
 impl Examined {
+    /// The same picture with only one of its faces.
+    pub fn of_one(&self, face: ExaminedFace) -> Self {
+        Self { image: self.image.clone(), faces: vec![face], memory: self.memory.clone() }
+    }
+
     /// An upright square of `side` pixels around a face of this picture, black outside it.
     pub fn crop(&self, face: &ExaminedFace, side: u32) -> RgbImage {
         crop_around(&self.image, &face.detection.bbox, side)
@@ -163,8 +172,8 @@ struct Shared {
     room: Condvar,
     /// The same, for those who wait in a task.
     room_for_tasks: Notify,
-    /// Held while a large picture is in memory.
-    large: Mutex<()>,
+    /// What decoded pictures may take together.
+    memory: Arc<Budget>,
 }
 
 impl Shared {
@@ -259,7 +268,7 @@ impl Examiner {
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),
-            large: Mutex::new(()),
+            memory: Budget::new(PICTURE_MEMORY),
         });
         let thread = |number| ExaminerThread {
             name: format!("examiner-{number}"),
@@ -433,15 +442,14 @@ impl ExaminerThread {
         given: Given,
         every_face: bool,
     ) -> Result<Examined, ExamineError> {
-        let size = match &given {
-            Given::Bytes(bytes) => claimed_size(bytes)?,
-            Given::Image(image) => image.size(),
-        };
-        let large = u64::from(size.width) * u64::from(size.height) > LARGE_PIXELS;
-        let _turn = large.then(|| self.shared.large.lock().unwrap_or_else(PoisonError::into_inner));
-        let image = match given {
-            Given::Bytes(bytes) => still(&bytes)?,
-            Given::Image(image) => image,
+        let (image, memory) = match given {
+            Given::Bytes(bytes) => {
+                let mut memory = self.shared.memory.take(claim(&bytes)?.need);
+                let image = still(&bytes)?;
+                memory.shrink(image.pixels().len() as u64);
+                (image, Some(Arc::new(memory)))
+            }
+            Given::Image(image) => (image, None),
         };
         let config = self.shared.config.load_full();
         if networks.as_ref().is_some_and(|networks| !Arc::ptr_eq(&networks.config, &config)) {
@@ -452,7 +460,7 @@ impl ExaminerThread {
             None => networks.insert(self.load(config)?),
         };
         let faces = examine(&mut networks.perception, &image, every_face)?;
-        Ok(Examined { image, faces })
+        Ok(Examined { image, faces, memory })
     }
 
     fn load(&self, config: Arc<Config>) -> Result<Networks, ExamineError> {

@@ -3,8 +3,8 @@
 //!
 //! Each subject is one transaction with all pictures of it that are usable, or nothing: whoever pauses or
 //! cancels finds whole subjects only. Pictures are read from the archive in order, as many of them under
-//! way as keep the examiner busy, bounded besides by the memory they need once they are decoded; what is
-//! examined is a template and a small crop. So memory does not depend on the archive.
+//! way as keep the examiner busy, bounded besides in bytes; the examiner bounds what decoding them takes;
+//! what is examined is a template and a small crop. So memory does not depend on the archive.
 
 use std::collections::VecDeque;
 use std::io::{Read, Seek};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::archive::{Archive, Entry, Group};
-use crate::decode::claimed_size;
+use crate::decode::claim;
 use crate::enrol::{
     DuplicateOf, EnrolmentCandidate, EnrolmentError, EnrolmentOrder, EnrolmentRefused, RefusalReason,
     UnusableSamples,
@@ -28,8 +28,9 @@ use crate::jobs::{JobControl, ReportEntry, ReportOutcome, Stopped};
 use crate::score::{ComparisonScore, QualityScore};
 use crate::spool::{Spool, SpoolReader};
 
-/// What the pictures under way may need once they are decoded, unless it is one alone.
-const UNDER_WAY: u64 = 96 << 20;
+/// Bytes of pictures under way, not decoded, above which no further one is read from the archive. With
+/// the largest one behind it this is part of the sum in src/decode/need.rs.
+const READ_AHEAD: usize = 8 << 20;
 /// Subjects that wait for one before them: each holds no more than crops.
 const SUBJECTS_UNDER_WAY: usize = 64;
 /// Likenesses to others that the result lists.
@@ -122,14 +123,14 @@ struct Task {
     group: usize,
     place: usize,
     bytes: Vec<u8>,
-    cost: u64,
 }
 
 /// A picture that comes back.
 struct Answer {
     group: usize,
     place: usize,
-    cost: u64,
+    /// Of the picture, which are free again.
+    bytes: usize,
     taken: Result<Taken, Stopped>,
 }
 
@@ -168,7 +169,7 @@ pub fn import(
         window: VecDeque::new(),
         first: 0,
         under_way: 0,
-        cost: 0,
+        bytes: 0,
     };
     control.report(
         contents.refused.into_iter().map(|(path, why)| Refused::new(why.code(), why.to_string()).entry(path)),
@@ -212,7 +213,8 @@ struct Run<'a> {
     /// Number of the first of them.
     first: usize,
     under_way: usize,
-    cost: u64,
+    /// Of the pictures under way.
+    bytes: usize,
 }
 
 impl Run<'_> {
@@ -229,18 +231,18 @@ impl Run<'_> {
             self.window.push_back(Pending { group, taken, read: false });
             for (place, entry) in entries.iter().enumerate() {
                 self.control.checkpoint()?;
+                while self.under_way >= self.parts.width
+                    || self.bytes > READ_AHEAD
+                    || self.window.len() > SUBJECTS_UNDER_WAY
+                {
+                    self.take_in(answers)?;
+                }
                 match self.read(archive, place, entry) {
                     Err(refused) => self.pending(number).taken[place] = Some(Err(refused)),
-                    Ok((bytes, cost)) => {
-                        while self.under_way >= self.parts.width
-                            || (self.under_way > 0 && self.cost + cost > UNDER_WAY)
-                            || self.window.len() > SUBJECTS_UNDER_WAY
-                        {
-                            self.take_in(answers)?;
-                        }
+                    Ok(bytes) => {
                         self.under_way += 1;
-                        self.cost += cost;
-                        let task = Task { group: number, place, bytes, cost };
+                        self.bytes += bytes.len();
+                        let task = Task { group: number, place, bytes };
                         give.send(task).map_err(|_| fault())?;
                     }
                 }
@@ -255,22 +257,21 @@ impl Run<'_> {
         self.settle()
     }
 
-    /// The bytes of one entry, and the memory its picture will need.
+    /// The bytes of one entry, if its picture would be decoded.
     fn read<R: Read + Seek>(
         &self,
         archive: &mut Archive<R>,
         place: usize,
         entry: &Entry,
-    ) -> Result<(Vec<u8>, u64), Refused> {
+    ) -> Result<Vec<u8>, Refused> {
         let most = self.parts.maximum_pictures;
         if place >= most {
             let message = format!("only the first {most} pictures of a subject are taken");
             return Err(Refused::new("too_many", message));
         }
         let bytes = archive.read(entry.index).map_err(|why| Refused::new(why.code(), why.to_string()))?;
-        let size = claimed_size(&bytes).map_err(|why| Refused::new(why.code(), why.to_string()))?;
-        let cost = bytes.len() as u64 + 3 * u64::from(size.width) * u64::from(size.height);
-        Ok((bytes, cost))
+        claim(&bytes).map_err(|why| Refused::new(why.code(), why.to_string()))?;
+        Ok(bytes)
     }
 
     fn pending(&mut self, number: usize) -> &mut Pending {
@@ -280,9 +281,9 @@ impl Run<'_> {
 
     /// Waits for one answer.
     fn take_in(&mut self, answers: &Receiver<Answer>) -> Result<(), Stopped> {
-        let Answer { group, place, cost, taken } = answers.recv().map_err(|_| fault())?;
+        let Answer { group, place, bytes, taken } = answers.recv().map_err(|_| fault())?;
         self.under_way -= 1;
-        self.cost -= cost;
+        self.bytes -= bytes;
         self.pending(group).taken[place] = Some(taken?);
         self.settle()
     }
@@ -447,7 +448,8 @@ fn fault() -> Stopped {
 }
 
 fn examine(parts: &ImportParts, task: Task) -> Answer {
-    let Task { group, place, bytes, cost } = task;
+    let Task { group, place, bytes } = task;
+    let length = bytes.len();
     let examined = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let examined = parts.examiner.examine_blocking(bytes, Urgency::Batch);
         match examined {
@@ -457,7 +459,7 @@ fn examine(parts: &ImportParts, task: Task) -> Answer {
             Err(why) => Ok(Err(Refused::new("not_examined", why.to_string()))),
         }
     }));
-    Answer { group, place, cost, taken: examined.unwrap_or_else(|_| Err(fault())) }
+    Answer { group, place, bytes: length, taken: examined.unwrap_or_else(|_| Err(fault())) }
 }
 
 /// The one face of a picture, if it is fit to be enrolled.

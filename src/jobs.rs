@@ -21,6 +21,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::clock::{Clock, Monotonic, UnixMillis};
+use crate::gallery::SubjectId;
 use crate::spool::Spool;
 
 /// Ended jobs that are kept.
@@ -149,7 +150,7 @@ pub struct ReportPage {
     pub entries: Vec<ReportEntry>,
     /// Asks for what follows.
     pub next: Option<String>,
-    /// Entries that were dropped because the report was full, or long ago.
+    /// Entries that were dropped because the report was full, long ago, or because somebody was erased.
     pub dropped: u64,
 }
 
@@ -209,6 +210,8 @@ struct Job {
 #[derive(Default)]
 struct State {
     next: u64,
+    /// Who was erased while an import was open, which may still name them in its result.
+    erased: Vec<SubjectId>,
     /// In the order of their numbers.
     jobs: VecDeque<Job>,
     ending: bool,
@@ -252,6 +255,18 @@ impl State {
         open.next().is_some_and(|job| job.view.id == id)
     }
 
+    fn open(&self, kind: JobKind) -> usize {
+        self.jobs.iter().filter(|job| job.view.kind == kind && !job.view.state.has_ended()).count()
+    }
+
+    /// Whether one more of a kind may be started.
+    fn room(&self, kind: JobKind) -> Result<(), JobRefusal> {
+        if self.ending {
+            return Err(JobRefusal::NoThread);
+        }
+        if self.open(kind) > WAITING { Err(JobRefusal::TooMany) } else { Ok(()) }
+    }
+
     /// Forgets what is too much.
     fn tidy(&mut self, now: Monotonic) {
         let mut ended = 0;
@@ -289,13 +304,7 @@ impl Jobs {
     ) -> Result<JobView, JobRefusal> {
         let now = self.0.clock.wall();
         let mut state = self.0.lock();
-        if state.ending {
-            return Err(JobRefusal::NoThread);
-        }
-        let open = state.jobs.iter().filter(|job| job.view.kind == kind && !job.view.state.has_ended());
-        if open.count() > WAITING {
-            return Err(JobRefusal::TooMany);
-        }
+        state.room(kind)?;
         state.next += 1;
         let id = state.next;
         let view = JobView {
@@ -330,6 +339,30 @@ impl Jobs {
         });
         state.tidy(self.0.clock.monotonic());
         Ok(view)
+    }
+
+    /// Whether one more of a kind could be started now; for whoever has much to do before that.
+    pub fn room(&self, kind: JobKind) -> Result<(), JobRefusal> {
+        self.0.lock().room(kind)
+    }
+
+    /// Somebody was erased: what imports have said so far goes, since it may name them, and in their results
+    /// nobody looks like them any more.
+    pub fn forget(&self, subject: SubjectId) {
+        let mut state = self.0.lock();
+        if state.open(JobKind::Import) > 0 {
+            state.erased.push(subject);
+        } else {
+            state.erased.clear();
+        }
+        for job in state.jobs.iter_mut().filter(|job| job.view.kind == JobKind::Import) {
+            job.dropped += job.report.len() as u64;
+            job.report = Vec::new();
+            job.report_bytes = 0;
+            if let Some(result) = &mut job.view.result {
+                leave_out(result, &[subject]);
+            }
+        }
     }
 
     /// All that are known, newest first.
@@ -430,6 +463,15 @@ impl Jobs {
             state = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
         true
+    }
+}
+
+/// Takes those who were erased out of the likenesses of an import's result.
+fn leave_out(result: &mut Value, erased: &[SubjectId]) {
+    let likenesses = result.get_mut("looks_like").and_then(Value::as_array_mut);
+    if let (Some(likenesses), false) = (likenesses, erased.is_empty()) {
+        let ids: Vec<_> = erased.iter().map(|subject| Value::from(subject.to_string())).collect();
+        likenesses.retain(|one| !ids.contains(&one["subject"]) && !ids.contains(&one["other"]));
     }
 }
 
@@ -534,7 +576,12 @@ impl JobControl {
 
     /// What came of it so far.
     pub fn result(&self, result: Value) {
-        self.change(|job, _, _| job.view.result = Some(result));
+        let (mut result, mut state) = (result, self.shared.lock());
+        leave_out(&mut result, &state.erased);
+        if let Some(job) = state.job(self.id) {
+            job.view.result = Some(result);
+        }
+        self.shared.changed.notify_all();
     }
 
     /// What there is to say about how it stands.
@@ -687,6 +734,54 @@ mod tests {
         assert!(!jobs.end(Duration::ZERO), "one still waits for its step");
         drop(other_step);
         assert!(jobs.end(PATIENCE));
+    }
+
+    #[test]
+    fn whoever_was_erased_is_named_by_no_import_any_more_even_by_one_that_runs() {
+        let (_, jobs) = jobs();
+        let [ada, grace, mary] = [1, 2, 3].map(|byte| SubjectId::from_bytes([byte; 16]));
+        let alike = |subject: SubjectId, other: SubjectId| {
+            let (subject, other) = (subject.to_string(), other.to_string());
+            serde_json::json!({ "subject": subject, "name": "n", "other": other, "other_name": "o" })
+        };
+        let result = serde_json::json!({
+            "templates": 3,
+            "looks_like": [alike(ada, grace), alike(grace, mary), alike(mary, ada)],
+        });
+        let (step, steps) = channel::<()>();
+        let (tell, told) = channel();
+        let job = jobs.start(JobKind::Import, String::new(), move |control| {
+            for round in 0..2 {
+                control.report([ReportEntry {
+                    path: format!("Ada/{round}.jpg"),
+                    outcome: ReportOutcome::Enrolled,
+                    code: "enrolled",
+                    message: String::new(),
+                }]);
+                // The import does not know who was erased meanwhile.
+                control.result(result.clone());
+                tell.send(()).map_err(|_| Stopped::Cancelled)?;
+                steps.recv().map_err(|_| Stopped::Cancelled)?;
+            }
+            Ok(())
+        });
+        let id = job.unwrap().id;
+        let state = |jobs: &Jobs| {
+            let likenesses = jobs.get(id).unwrap().result.unwrap()["looks_like"].as_array().unwrap().clone();
+            let page = jobs.report(id, 0, 9).unwrap();
+            (likenesses, page.entries.len(), page.dropped)
+        };
+        told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!((state(&jobs).0.len(), state(&jobs).1), (3, 1));
+        jobs.forget(ada);
+        assert_eq!(state(&jobs), (vec![alike(grace, mary)], 0, 1));
+        step.send(()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(state(&jobs), (vec![alike(grace, mary)], 1, 1), "what came later is kept");
+        step.send(()).unwrap();
+        until(&jobs, id, |view| view.state == JobState::Done);
+        jobs.forget(mary);
+        assert_eq!(state(&jobs), (Vec::new(), 0, 2), "and one that has ended");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use thiserror::Error;
@@ -40,7 +41,7 @@ pub enum SpoolError {
     },
     /// The disk has no room for it.
     #[error(
-        "the storage of the device has {free} bytes free, of which {RESERVE} are kept for its databases; make room, or give fewer bytes at a time"
+        "the storage of the device has {free} bytes free that no other upload was promised, of which {RESERVE} are kept for its databases; make room, or give fewer bytes at a time"
     )]
     NoRoom {
         /// Bytes.
@@ -54,6 +55,34 @@ pub enum SpoolError {
     NoRandomness(getrandom::Error),
 }
 
+/// Bytes that all writers together have announced and not written yet: they count as taken, since all of
+/// them write to the one state folder of the program.
+static PROMISED: AtomicU64 = AtomicU64::new(0);
+
+/// One writer's part of [`PROMISED`].
+#[derive(Default)]
+struct Promise(u64);
+
+impl Promise {
+    fn make(bytes: u64) -> Self {
+        PROMISED.fetch_add(bytes, Ordering::Relaxed);
+        Self(bytes)
+    }
+
+    /// So many bytes are written.
+    fn keep(&mut self, bytes: u64) {
+        let kept = self.0.min(bytes);
+        PROMISED.fetch_sub(kept, Ordering::Relaxed);
+        self.0 -= kept;
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.keep(self.0);
+    }
+}
+
 /// A spool being written.
 pub struct SpoolWriter {
     file: File,
@@ -63,6 +92,7 @@ pub struct SpoolWriter {
     chunks: u64,
     bytes: u64,
     limit: u64,
+    promise: Promise,
 }
 
 /// Finished: so many bytes, to be read by any number of [`SpoolReader`]s.
@@ -99,16 +129,20 @@ impl SpoolWriter {
             chunks: 0,
             bytes: 0,
             limit,
+            promise: Promise::default(),
         };
         writer.check_room(0)?;
         Ok(writer)
     }
 
     /// Refuses early what is known to be too much.
-    pub fn expect(&self, bytes: u64) -> Result<(), SpoolError> {
+    pub fn expect(&mut self, bytes: u64) -> Result<(), SpoolError> {
         if bytes > self.limit {
             return Err(SpoolError::TooLarge { limit: self.limit });
         }
+        self.check_room(bytes)?;
+        // Looked at again once it is promised, so that of two who ask at once one at least sees the other.
+        self.promise = Promise::make(bytes);
         self.check_room(bytes)
     }
 
@@ -139,10 +173,11 @@ impl SpoolWriter {
     }
 
     fn seal(&mut self) -> Result<(), SpoolError> {
-        // The room left changes while others write too: looked at each 16 MiB.
-        if self.chunks % 256 == 255 {
+        // The room left changes while others write too: looked at each MiB.
+        if self.chunks % 16 == 15 {
             self.check_room(CHUNK as u64)?;
         }
+        self.promise.keep(CHUNK as u64);
         self.key
             .seal_in_place_append_tag(nonce(self.chunks), Aad::empty(), &mut *self.buffer)
             .expect("a chunk is far shorter than AES-GCM can seal");
@@ -154,7 +189,8 @@ impl SpoolWriter {
 
     fn check_room(&self, bytes: u64) -> Result<(), SpoolError> {
         let room = rustix::fs::fstatvfs(&self.file).map_err(io::Error::from)?;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
+        let others = PROMISED.load(Ordering::Relaxed).saturating_sub(self.promise.0);
+        let free = room.f_bavail.saturating_mul(room.f_frsize).saturating_sub(others);
         if free < RESERVE.saturating_add(bytes) { Err(SpoolError::NoRoom { free }) } else { Ok(()) }
     }
 }
@@ -382,9 +418,25 @@ mod tests {
     }
 
     #[test]
+    fn room_that_was_promised_to_one_is_not_there_for_another() {
+        let (_folder, state) = state();
+        let mut first = SpoolWriter::create(&state, u64::MAX).unwrap();
+        let room = rustix::fs::fstatvfs(&first.file).unwrap();
+        let most = room.f_bavail * room.f_frsize / 3 * 2;
+        first.expect(most).unwrap();
+        let mut second = SpoolWriter::create(&state, u64::MAX).unwrap();
+        assert!(matches!(second.expect(most), Err(SpoolError::NoRoom { .. })));
+        second.write(&[7; 3 * CHUNK]).unwrap();
+        drop(first);
+        second.expect(most).unwrap();
+        second.write(&[7; CHUNK]).unwrap();
+        assert_eq!(second.promise.0, most - CHUNK as u64);
+    }
+
+    #[test]
     fn more_than_the_disk_has_room_for_is_refused() {
         let (_folder, state) = state();
-        let writer = SpoolWriter::create(&state, u64::MAX).unwrap();
+        let mut writer = SpoolWriter::create(&state, u64::MAX).unwrap();
         assert!(matches!(writer.expect(u64::MAX), Err(SpoolError::NoRoom { .. })));
     }
 }

@@ -4,10 +4,11 @@
 
 mod program;
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use program::http::{Client, free_port};
+use program::http::{Answer, Client, free_port};
 use program::{Program, Running, portrait};
 use serde_json::{Value, json};
 use zip::ZipWriter;
@@ -170,6 +171,70 @@ fn what_is_no_archive_is_refused_at_once() {
     assert_eq!(viewer.upload("/api/imports", "application/zip", b"x").code(403), "forbidden");
     assert_eq!(owner.get("/api/jobs/7").code(404), "not_found");
     assert_eq!(owner.post("/api/jobs/7/cancel", &json!({})).status, 413, "it takes no body");
+}
+
+/// The first half of an upload, and the stream that the rest goes into.
+fn half(client: &Client, bytes: &[u8]) -> TcpStream {
+    let mut stream = client.connect();
+    let head = client.head("POST", "/api/imports", Some(("application/zip", bytes.len())));
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&bytes[..bytes.len() / 2]).unwrap();
+    stream
+}
+
+#[track_caller]
+fn rest(mut stream: TcpStream, bytes: &[u8]) -> Answer {
+    stream.write_all(&bytes[bytes.len() / 2..]).unwrap();
+    Answer::read(stream)
+}
+
+/// Waits until no further upload has a place.
+#[track_caller]
+fn places_are_taken(client: &Client) {
+    let deadline = Instant::now() + PATIENCE;
+    while client.upload("/api/imports", "application/zip", b"no archive").status != 503 {
+        assert!(Instant::now() < deadline, "there is always another place");
+        std::thread::sleep(GLANCE);
+    }
+}
+
+#[test]
+fn two_uploads_have_a_place_and_whoever_is_disabled_meanwhile_enrols_nobody() {
+    let (program, _running, owner) = device("");
+    let operator = owner.invites("operator");
+    let users = owner.get("/api/users").json(200);
+    let theirs = |user: &&Value| user["name"] == "The operator";
+    let id = users["users"].as_array().unwrap().iter().find(theirs).unwrap()["id"].clone();
+    let obama = picture("barack_obama_1");
+    let bytes = archive(&[("Barack Obama/1.jpg", &obama)]);
+    let (one, other) = (half(&operator, &bytes), half(&owner, &bytes));
+    places_are_taken(&owner);
+    owner.patch(&format!("/api/users/{id}"), &json!({ "disabled": true })).json(200);
+    assert_eq!(rest(one, &bytes).code(401), "signed_out");
+    assert_eq!(owner.get("/api/jobs").json(200)["jobs"], json!([]));
+    assert!(program.enrolled().is_empty());
+    let job = rest(other, &bytes).json(202);
+    until(&owner, job["id"].as_u64().unwrap(), |job| job["state"] == "done");
+    assert_eq!(program.enrolled().len(), 1);
+}
+
+#[test]
+fn limits_are_told_and_what_is_beyond_them_is_refused_before_it_is_sent() {
+    let (_program, _running, owner) = device("[enrolment]\nmaximum_import_mb = 3\n");
+    let limits = owner.get("/api/imports/limits").json(200);
+    assert_eq!(limits, json!({ "archive_bytes": 3 << 20, "entries": 20_000 }));
+    assert_eq!(owner.invites("viewer").get("/api/imports/limits").code(403), "forbidden");
+    let mut stream = owner.connect();
+    let head = owner.head("POST", "/api/imports", Some(("application/zip", 40 << 20)));
+    stream.write_all(head.as_bytes()).unwrap();
+    // Not a byte of it was sent. Then all of it is, and the answer is still there to be read.
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413");
+    stream.write_all(&vec![7; 40 << 20]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("too_large") && answer.contains("3145728"), "{answer}");
 }
 
 #[test]

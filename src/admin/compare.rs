@@ -21,7 +21,7 @@ use super::pictures::{GivenFace, given};
 use super::problem::Problem;
 use super::site::Site;
 use super::socket::{self, Gone, Peer};
-use crate::decode::claimed_size;
+use crate::decode::claim;
 use crate::embedding::{Embedding, EmbeddingError};
 use crate::examiner::{ExamineError, Examined, ExaminedFace, Urgency};
 use crate::gallery::{GallerySnapshot, SearchScratch, SubjectId};
@@ -399,7 +399,7 @@ pub(super) async fn next_frame(peer: &mut Peer) -> Result<Bytes, Gone> {
 
 /// Examines a frame, once its size is bearable.
 pub(super) async fn examine(site: &Site, bytes: Bytes) -> Result<Examined, Problem> {
-    let size = claimed_size(&bytes).map_err(ExamineError::from)?;
+    let size = claim(&bytes).map_err(ExamineError::from)?.size;
     if u64::from(size.width) * u64::from(size.height) > FRAME_PIXELS {
         let text = format!("a frame of {size} is too large; send at most {FRAME_PIXELS} pixels");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));

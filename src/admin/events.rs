@@ -18,13 +18,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::access::{Access, Caller, Role, Scope};
 use super::live::{BoxView, ReasonView};
 use super::operation::{Asked, Named, Operation};
 use super::problem::Problem;
-use super::site::Site;
+use super::site::{EXPORTS, Site};
 use super::socket::{self, Gone, Peer};
 use crate::clock::UnixMillis;
 use crate::event::EndVerdict;
@@ -71,7 +71,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .refuses(&[503]),
         Operation::get("/api/events/export", Access::Role(Role::Operator), "export_events", export)
             .audited()
-            .about("All events that the filters let through, newest first, as CSV or JSON.")
+            .about(
+                "All events that the filters let through, newest first, as CSV or JSON. Two go at a time; it \
+                 breaks off when the session or token ends.",
+            )
             .scope(Scope::ReadEvents)
             .query::<ExportQuery>()
             .gives_bytes(&["text/csv", "application/json"])
@@ -384,15 +387,26 @@ impl hyper::body::Body for Chunks {
 
 async fn export(
     State(site): State<Arc<Site>>,
+    caller: Caller,
     Asked(query): Asked<ExportQuery>,
 ) -> Result<Response, Problem> {
     let ExportQuery { format, kind, verdict, from, to, .. } = query;
     let filter = filter((kind, verdict), query.subject.as_deref(), query.reason.as_deref(), (from, to))?;
+    let place = export_place(&site)?;
     // The first batch before the answer begins, so that a store that cannot be read is an error and no
     // empty file.
     let first = site.store.list_events(filter.clone(), None, BATCH).await?;
     let (sender, receiver) = mpsc::channel(BATCHES);
-    tokio::spawn(write_export(site.store.clone(), filter, format, first, sender));
+    let here = Arc::clone(&site);
+    tokio::spawn(async move {
+        let may_go_on = || here.accounts.may_go_on(caller.who, Role::Operator);
+        let written = write_export(&here.store, filter, format, first, may_go_on, &sender);
+        // Whoever reads too slowly finds it broken off, and leaves the place to others.
+        if tokio::time::timeout(EXPORT_WITHIN, written).await.is_err() {
+            let _ = sender.try_send(Err(StoreRefusal::Failed("the export took too long".to_owned())));
+        }
+        drop(place);
+    });
     let (media_type, name) = match format {
         Format::Csv => ("text/csv; charset=utf-8", "attachment; filename=\"events.csv\""),
         Format::Json => ("application/json", "attachment; filename=\"events.json\""),
@@ -401,16 +415,35 @@ async fn export(
     Ok((headers, Body::new(Chunks(receiver))).into_response())
 }
 
+/// A place for whoever fetches what takes long to send.
+pub(super) fn export_place(site: &Site) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&site.exports).try_acquire_owned().map_err(|_| {
+        Problem::busy(format!(
+            "{EXPORTS} exports or files are being fetched already; try again when one is done"
+        ))
+        .retry_after(10)
+    })
+}
+
 async fn write_export(
-    store: StoreHandle,
+    store: &StoreHandle,
     filter: EventFilter,
     format: Format,
     first: EventPage,
-    chunks: mpsc::Sender<Result<Bytes, StoreRefusal>>,
+    may_go_on: impl Fn() -> bool,
+    chunks: &mpsc::Sender<Result<Bytes, StoreRefusal>>,
 ) {
     let mut page = first;
     let mut is_first = true;
     loop {
+        // A filter that lets little through gives many pages with nothing to send.
+        if chunks.is_closed() {
+            return;
+        }
+        if !may_go_on() {
+            let _ = chunks.send(Err(StoreRefusal::Failed("whoever asked was signed out".to_owned()))).await;
+            return;
+        }
         let mut text = String::with_capacity(page.events.len() * 256 + 256);
         for event in EventView::all(&page) {
             match format {
@@ -571,6 +604,35 @@ fn attempt_view(attempt: &Attempt, site: &Site) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An export whose store answers nothing; it has more to read.
+    fn exported(may_go_on: bool, received: bool) -> Option<Result<Bytes, StoreRefusal>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (store, requests) = StoreHandle::unserved();
+        let (sender, mut receiver) = mpsc::channel(BATCHES);
+        if !received {
+            receiver.close();
+        }
+        let next = Some(EventCursor { captured_at: UnixMillis(1), sequence: 1 });
+        let first = EventPage { next, ..EventPage::default() };
+        runtime.block_on(async {
+            let written =
+                write_export(&store, EventFilter::default(), Format::Csv, first, || may_go_on, &sender);
+            tokio::time::timeout(Duration::from_secs(60), written).await.unwrap();
+        });
+        assert!(requests.try_recv().is_err(), "nothing more is asked of the store");
+        receiver.try_recv().ok()
+    }
+
+    #[test]
+    fn export_ends_when_its_receiver_is_gone_though_it_has_nothing_to_send() {
+        assert!(exported(true, false).is_none());
+    }
+
+    #[test]
+    fn export_breaks_off_when_whoever_asked_is_signed_out() {
+        assert!(matches!(exported(false, true), Some(Err(StoreRefusal::Failed(_)))));
+    }
 
     #[test]
     fn cursor_is_read_as_it_is_written() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::live::{BoxView, ReasonView};
 use super::problem::Problem;
@@ -14,7 +14,7 @@ use super::socket::Places;
 use super::tray::Tray;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::decode::DecodeError;
+use crate::decode::{DecodeError, MAX_STILL_BYTES};
 use crate::embedding::Embedding;
 use crate::enrol::NamedLikeness;
 use crate::event_store::GalleryRefusal;
@@ -26,7 +26,10 @@ use crate::score::{ComparisonScore, QualityScore};
 
 use axum::http::StatusCode;
 
-/// Uploads that are read at a time: each may take as much memory as the largest picture.
+/// Bytes of pictures that come in at a time, until they are examined: two of the largest. Part of the sum
+/// in src/decode/need.rs.
+const UPLOAD_BYTES: usize = 2 * MAX_STILL_BYTES;
+/// Such pictures, however small they are.
 const UPLOADS: usize = 4;
 /// Browsers whose camera is looked at, at a time; a quarter of them of one user or token.
 const STREAMS: usize = 16;
@@ -35,7 +38,7 @@ const STREAMS: usize = 16;
 pub(crate) struct Faces {
     pub(super) examiner: Examiner,
     pub(super) tray: Tray,
-    pub(super) uploads: Semaphore,
+    uploads: Semaphore,
     pub(super) streams: Places,
     rules: ArcSwap<FaceRules>,
 }
@@ -73,10 +76,18 @@ impl Faces {
         Self {
             examiner,
             tray: Tray::new(clock),
-            uploads: Semaphore::new(UPLOADS),
+            uploads: Semaphore::new(UPLOAD_BYTES),
             streams: Places::new(STREAMS),
             rules: ArcSwap::from_pointee(FaceRules::new(config, thresholds)),
         }
+    }
+
+    /// Room for a picture that comes in, of so many bytes if that was announced.
+    pub(super) fn room_for(&self, announced: Option<usize>) -> Result<SemaphorePermit<'_>, Problem> {
+        let bytes = announced.unwrap_or(MAX_STILL_BYTES).clamp(UPLOAD_BYTES / UPLOADS, MAX_STILL_BYTES);
+        self.uploads
+            .try_acquire_many(bytes as u32)
+            .map_err(|_| Problem::busy("too many pictures come in at once; try again in a moment"))
     }
 
     /// Goes on with other settings.

@@ -241,7 +241,7 @@ impl Capture {
         let work = tokio::task::spawn_blocking(move || {
             let face = examined.faces.get(index)?.clone();
             let score = face.quality.map_or(0.0, |quality| quality.score.get());
-            let one = Examined { image: examined.image.clone(), faces: vec![face] };
+            let one = examined.of_one(face);
             Some((TrayPicture::new(one, origin), score))
         });
         let kept = work.await.map_err(|error| Problem::failed("keeping a frame", &error))?;

@@ -15,14 +15,15 @@ use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{SemaphorePermit, mpsc, watch};
 use zeroize::Zeroizing;
 
 use super::access::{Access, AuditDetail, Caller, Role};
+use super::events::export_place;
 use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
-use super::site::Site;
-use crate::archive::Archive;
+use super::site::{IMPORTS, Site};
+use crate::archive::{Archive, MAX_ENTRIES};
 use crate::backup::BackupSource;
 use crate::config::Config;
 use crate::event_store::StoreHandle;
@@ -43,6 +44,8 @@ const UPLOAD_WITHIN: Duration = Duration::from_secs(4 * 3_600);
 /// Chunks of an upload or download that wait for the disk or the network.
 const CHUNKS: usize = 4;
 const CHUNK_BYTES: usize = 64 << 10;
+/// How long what comes in after a refusal is read and forgotten.
+const DRAINED_FOR: Duration = Duration::from_secs(20);
 
 /// What jobs are started with.
 #[derive(Clone)]
@@ -93,7 +96,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .audited()
             .about("The file a job has made. It can be fetched wholly once, for a quarter of an hour.")
             .gives_bytes(&["application/octet-stream"])
-            .refuses(&[404])
+            .refuses(&[404, 503])
             .within(UPLOAD_WITHIN),
         Operation::post("/api/jobs/reembed", Role::Admin, "reembed_gallery", start_reembedding)
             .about(
@@ -107,10 +110,14 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<BackupGiven>()
             .gives::<JobView>(StatusCode::ACCEPTED)
             .refuses(&[409, 422, 503]),
+        Operation::get("/api/imports/limits", operator, "show_import_limits", limits)
+            .about("What an archive may have at most, for whoever makes one.")
+            .gives::<ImportLimits>(StatusCode::OK),
         Operation::post("/api/imports", Role::Operator, "import_archive", upload)
             .about(
                 "Enrols a zip of NAME/picture.jpg as a job. Each subject is enrolled wholly or not at all; the \
-                 report says what became of each file.",
+                 report says what became of each file. Two archives come in at a time; what is refused for its \
+                 size or for want of a place is refused before it is read.",
             )
             .query::<ImportQuery>()
             .takes_bytes(&["application/zip"], LARGEST_UPLOAD)
@@ -199,7 +206,8 @@ struct ReportView {
     entries: Vec<ReportEntry>,
     /// Asks for what follows.
     next: Option<String>,
-    /// Entries that are not kept, because there were too many or because newer jobs have ended.
+    /// Entries that are not kept, because there were too many, because newer jobs have ended, or because
+    /// somebody was erased.
     dropped: u64,
 }
 
@@ -262,6 +270,24 @@ struct ImportQuery {
     accept_similar: Option<bool>,
 }
 
+/// What is taken.
+#[derive(Serialize, JsonSchema)]
+struct ImportLimits {
+    /// Bytes of the whole archive.
+    archive_bytes: u64,
+    /// Its entries, folders included.
+    entries: usize,
+}
+
+fn largest_archive(config: &Config) -> u64 {
+    u64::from(config.enrolment.maximum_import_mb) << 20
+}
+
+async fn limits(State(site): State<Arc<Site>>) -> Json<ImportLimits> {
+    let archive_bytes = largest_archive(&site.work.config.borrow());
+    Json(ImportLimits { archive_bytes, entries: MAX_ENTRIES })
+}
+
 async fn upload(
     State(site): State<Arc<Site>>,
     caller: Caller,
@@ -270,10 +296,20 @@ async fn upload(
 ) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
     let desk = site.work.clone();
     let config = Arc::clone(&desk.config.borrow());
-    let limit = u64::from(config.enrolment.maximum_import_mb) << 20;
+    let limit = largest_archive(&config);
     let announced = request.headers().get(CONTENT_LENGTH);
     let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    let spool = spool(request.into_body(), desk.state.clone(), limit, announced).await?;
+    let body = request.into_body();
+    let _place = match place(&site, limit, announced) {
+        Ok(place) => place,
+        Err(problem) => {
+            // The answer goes out at once. A browser reads it only while nobody closes the connection
+            // that it still sends on.
+            tokio::spawn(tokio::time::timeout(DRAINED_FOR, drain(body)));
+            return Err(problem);
+        }
+    };
+    let spool = spool(body, desk.state.clone(), limit, announced).await?;
     // What is no zip is told now and not by a job that fails.
     let spool = tokio::task::spawn_blocking(move || {
         Archive::open(SpoolReader::new(Arc::clone(&spool)))
@@ -282,12 +318,38 @@ async fn upload(
     })
     .await
     .map_err(|error| Problem::failed("reading the archive", &error))??;
+    // Much may have happened while it came in.
+    if !site.accounts.may_go_on(caller.who, Role::Operator) {
+        let text = "whoever sent this was signed out or may not import any more; nothing was enrolled";
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "signed_out", text));
+    }
     let parts = ImportParts::new(&config, desk.examiner, desk.store);
     let accept_similar = query.accept_similar.unwrap_or(true);
     let job = desk
         .jobs
         .start(JobKind::Import, caller.name, move |control| import(spool, &parts, accept_similar, control))?;
     Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
+}
+
+/// A place for an archive that comes in, unless it is known by now that nothing can become of it.
+fn place(site: &Site, limit: u64, announced: Option<u64>) -> Result<SemaphorePermit<'_>, Problem> {
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(SpoolError::TooLarge { limit }.into());
+    }
+    site.work.jobs.room(JobKind::Import)?;
+    site.imports.try_acquire().map_err(|_| {
+        Problem::busy(format!("{IMPORTS} archives come in already; try again when one of them has"))
+            .retry_after(10)
+    })
+}
+
+/// Reads a body to its end and forgets it.
+async fn drain(mut body: Body) {
+    while let Some(Ok(_)) = next_frame(&mut body).await {}
+}
+
+async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
+    std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
 }
 
 /// Takes a body into a spool, as it comes.
@@ -310,8 +372,7 @@ async fn spool(
     });
     let mut broken = None;
     loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
-        match frame {
+        match next_frame(&mut body).await {
             None => break,
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data()
@@ -329,20 +390,35 @@ async fn spool(
     }
     drop(give);
     let written = writer.await.map_err(|error| Problem::failed("keeping the upload", &error))?;
-    match broken {
-        Some(problem) => Err(problem),
-        None => Ok(written?),
+    match (broken, written) {
+        (Some(problem), _) => Err(problem),
+        (None, Err(error)) => {
+            tokio::spawn(tokio::time::timeout(DRAINED_FOR, drain(body)));
+            Err(error.into())
+        }
+        (None, Ok(spool)) => Ok(spool),
     }
 }
 
-async fn download(State(site): State<Arc<Site>>, Named(id): Named<u64>) -> Result<Response, Problem> {
+async fn download(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+    Named(id): Named<u64>,
+) -> Result<Response, Problem> {
     let jobs = site.work.jobs.clone();
     let Download { spool, name } = jobs.download(id).ok_or_else(|| Problem::missing("file"))?;
+    let place = export_place(&site)?;
     let length = spool.len();
     let (give, chunks) = mpsc::channel(CHUNKS);
+    let accounts = Arc::clone(&site.accounts);
     tokio::task::spawn_blocking(move || {
+        let _place = place;
         let mut reader = SpoolReader::new(spool);
         loop {
+            if !accounts.may_go_on(caller.who, Role::Owner) {
+                let _ = give.blocking_send(Err(std::io::Error::other("whoever asked was signed out")));
+                return;
+            }
             let mut chunk = vec![0; CHUNK_BYTES];
             match reader.read(&mut chunk) {
                 Ok(0) => {

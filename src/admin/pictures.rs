@@ -1,13 +1,14 @@
 //! Giving pictures: uploads and frames of the device camera, examined and put on the tray.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -87,23 +88,31 @@ pub(super) struct PictureView {
 async fn upload(
     State(site): State<Arc<Site>>,
     caller: Caller,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PictureView>), Problem> {
-    // Before anything of it is read into memory.
-    let _place = site
-        .faces
-        .uploads
-        .try_acquire()
-        .map_err(|_| Problem::busy("too many pictures come in at once; try again in a moment"))?;
-    let bytes = axum::body::to_bytes(body, MAX_STILL_BYTES).await.map_err(|_| {
-        Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too_large",
-            format!("a picture may have at most {} MB", MAX_STILL_BYTES >> 20),
-        )
-    })?;
-    let examined = site.faces.examiner.examine(bytes.into(), Urgency::Interactive).await?;
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // Before anything of it is read into memory, and until it is examined.
+    let room = site.faces.room_for(announced)?;
+    let bytes = read(body, announced.unwrap_or(0)).await?;
+    let examined = site.faces.examiner.examine(bytes, Urgency::Interactive).await?;
+    drop(room);
     answer(&site, caller.who, examined, SampleOrigin::File).await
+}
+
+/// A body as one run of bytes, never held twice: that is what room was made for.
+async fn read(mut body: Body, announced: usize) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::with_capacity(announced.min(MAX_STILL_BYTES));
+    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame.map_err(|error| Problem::invalid(format!("the upload broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_STILL_BYTES {
+            let text = format!("a picture may have at most {} MB", MAX_STILL_BYTES >> 20);
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
 async fn camera(

@@ -21,6 +21,11 @@ use crate::status::Status;
 /// Browsers and programs that watch events at a time.
 pub(crate) const EVENT_WATCHERS: usize = 16;
 
+/// Lists and files that are sent at a time while they are made or read: each holds a thread or the store.
+pub(crate) const EXPORTS: usize = 2;
+/// Archives that come in at a time: each holds a thread and room on the disk.
+pub(crate) const IMPORTS: usize = 2;
+
 /// Handles to everything a page may show or change. Each is cheap to clone.
 pub(crate) struct Site {
     /// What the device is called.
@@ -45,6 +50,10 @@ pub(crate) struct Site {
     pub(crate) faces: Arc<Faces>,
     /// Places of those who watch events.
     pub(crate) event_watchers: Places,
+    /// Places of those who fetch events or a job's file.
+    pub(crate) exports: Arc<Semaphore>,
+    /// Places of those who send an archive.
+    pub(crate) imports: Semaphore,
     /// The settings, and where they are changed.
     pub(crate) settings: Arc<SettingsDesk>,
     /// What the device recognises with.
@@ -164,6 +173,8 @@ pub(crate) mod tests {
                 looks: LookChannel::new(),
                 view: Arc::new(LiveView::new(LookChannel::new(), Arc::clone(&clock))),
                 event_watchers: Places::new(EVENT_WATCHERS),
+                exports: Arc::new(Semaphore::new(EXPORTS)),
+                imports: Semaphore::new(IMPORTS),
                 settings: Arc::new(desk(folder.path(), "").0),
                 work: JobDesk {
                     jobs: Jobs::new(Arc::clone(&clock)),

@@ -359,7 +359,9 @@ async fn erase(
     State(site): State<Arc<Site>>,
     Named(id): Named<String>,
 ) -> Result<Json<ErasureView>, Problem> {
-    let Erasure { gallery, events, sightings } = site.store.erase_subject(subject_id(&id)?).await?;
+    let subject = subject_id(&id)?;
+    let Erasure { gallery, events, sightings } = site.store.erase_subject(subject).await?;
+    site.work.jobs.forget(subject);
     let RemovalReceipt { subjects, samples, templates, pictures, log_emptied } = gallery;
     Ok(Json(ErasureView { subjects, samples, templates, pictures, events, sightings, log_emptied }))
 }

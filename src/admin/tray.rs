@@ -17,9 +17,9 @@ use crate::gallery::{SampleOrigin, SamplePicture};
 const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Of one user or token; the oldest makes room.
 const OWN_PICTURES: usize = 200;
-const OWN_BYTES: usize = 48 << 20;
-/// Of everybody together; the oldest makes room.
-const ALL_BYTES: usize = 96 << 20;
+const OWN_BYTES: usize = 24 << 20;
+/// Of everybody together; the oldest makes room. Part of the sum in src/decode/need.rs.
+const ALL_BYTES: usize = 32 << 20;
 
 /// A picture that waits.
 #[derive(Debug)]
@@ -177,11 +177,11 @@ mod tests {
         for _ in 0..10 {
             tray.put(ANNA, picture(10 << 20)).unwrap();
         }
-        assert_eq!(held(&tray), 40 << 20);
+        assert_eq!(held(&tray), 20 << 20);
         for session in 0..10 {
             tray.put(Who::Token { token: session }, picture(10 << 20)).unwrap();
         }
-        assert_eq!(held(&tray), 90 << 20);
+        assert_eq!(held(&tray), 30 << 20);
         tray.put(ANNA, picture(200 << 20)).unwrap();
         assert_eq!(tray.entries.lock().unwrap().len(), 1);
     }

@@ -21,7 +21,7 @@ use crate::admin::jobs::JobDesk;
 use crate::admin::live::LiveView;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::SettingsDesk;
-use crate::admin::site::{EVENT_WATCHERS, Site};
+use crate::admin::site::{EVENT_WATCHERS, EXPORTS, IMPORTS, Site};
 use crate::admin::socket::Places;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,6 +36,10 @@ use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 /// How often the runtime shows that it turns.
 const BEAT: Duration = Duration::from_millis(500);
+
+/// Threads for blocking work. What may hold one for long is bounded far below this where it begins; the
+/// unit allows the whole program 64 threads (`TasksMax`).
+const BLOCKING_THREADS: usize = 16;
 
 /// What the tasks are made of.
 pub(super) struct NetworkParts {
@@ -110,6 +114,7 @@ impl NetworkParts {
         supervisor.spawn("network", silence, move |beat| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .max_blocking_threads(BLOCKING_THREADS)
                 .build()
                 .context("starting the network runtime")?;
             let result = runtime.block_on(serve(broker, server, beat, cancel));
@@ -157,6 +162,8 @@ impl NetworkParts {
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
             faces: Arc::clone(&self.faces),
             event_watchers: Places::new(EVENT_WATCHERS),
+            exports: Arc::new(Semaphore::new(EXPORTS)),
+            imports: Semaphore::new(IMPORTS),
             settings: Arc::clone(&self.settings),
             models: self.models.clone(),
             work: self.work.clone(),

@@ -79,6 +79,19 @@ pub enum GalleryRequest {
     RemoveGroup(GroupId, Reply<()>),
 }
 
+impl GalleryRequest {
+    /// Whether it only reads, for somebody who has given up waiting.
+    pub(super) fn is_moot(&self) -> bool {
+        match self {
+            Self::List(_, reply) => reply.is_closed(),
+            Self::Subject(_, reply) => reply.is_closed(),
+            Self::Picture(_, reply) => reply.is_closed(),
+            Self::Groups(reply) => reply.is_closed(),
+            _ => false,
+        }
+    }
+}
+
 impl StoreHandle {
     /// A part of the list of subjects, in the order of their names.
     pub async fn list_subjects(&self, query: SubjectQuery) -> Result<SubjectPage, GalleryRefusal> {

@@ -1,6 +1,7 @@
 //! How the other threads and tasks reach the thread `store`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::metrics::Metrics;
 /// Requests that may wait for the thread. Events are among them: the recogniser waits when it is
 /// full, everybody else is told to come again.
 pub const REQUESTS: usize = 256;
+/// Of these, what is kept for events: whoever else asks finds the store busy once so many are taken.
+const FOR_EVENTS: usize = REQUESTS / 2;
 /// How long a caller waits for an answer: longer than SQLite waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -74,6 +77,27 @@ pub enum Request {
     Events(EventRequest),
 }
 
+impl Request {
+    /// Whether it is about something that has happened at the door, or comes with the end of the program.
+    fn may_fill_the_queue(&self) -> bool {
+        matches!(self, Self::Record(_) | Self::Ring(_) | Self::Published(_) | Self::Settle(_))
+    }
+
+    /// Whether it only reads, for somebody who has given up waiting.
+    pub(super) fn is_moot(&self) -> bool {
+        match self {
+            Self::Waiting { reply, .. } => reply.is_closed(),
+            Self::Crop(_, reply) => reply.is_closed(),
+            Self::Events(EventRequest::List { reply, .. } | EventRequest::One(_, reply)) => reply.is_closed(),
+            Self::Events(EventRequest::Summary(.., reply)) => reply.is_closed(),
+            Self::Gallery(request) => request.is_moot(),
+            Self::Sightings(SightingRequest::List { reply, .. }) => reply.is_closed(),
+            Self::Sightings(SightingRequest::Picture(.., reply)) => reply.is_closed(),
+            _ => false,
+        }
+    }
+}
+
 /// What the thread is asked about events.
 #[derive(Debug)]
 pub enum EventRequest {
@@ -108,6 +132,8 @@ pub enum EventRequest {
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     pub(super) requests: SyncSender<Request>,
+    /// How many of them wait.
+    pub(super) waiting: Arc<AtomicUsize>,
     pub(super) outbox: watch::Receiver<Outbox>,
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
@@ -120,6 +146,7 @@ impl StoreHandle {
     /// Hands an event over, waiting while the queue is full; `false` when the program is ending.
     pub fn record(&self, event: IdentityEvent) -> bool {
         self.metrics.store_request_queued();
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.requests.send(Request::Record(Box::new(event))).is_ok()
     }
 
@@ -210,12 +237,21 @@ impl StoreHandle {
     }
 
     pub(super) fn send(&self, request: Request) -> Result<(), StoreRefusal> {
-        self.requests.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => StoreRefusal::Busy,
-            TrySendError::Disconnected(_) => StoreRefusal::Ended,
-        })?;
-        self.metrics.store_request_queued();
-        Ok(())
+        // Counted before it is sent: the thread may have taken it by the time this goes on.
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let result = if before >= REQUESTS - FOR_EVENTS && !request.may_fill_the_queue() {
+            Err(StoreRefusal::Busy)
+        } else {
+            self.requests.try_send(request).map_err(|error| match error {
+                TrySendError::Full(_) => StoreRefusal::Busy,
+                TrySendError::Disconnected(_) => StoreRefusal::Ended,
+            })
+        };
+        match result {
+            Ok(()) => self.metrics.store_request_queued(),
+            Err(_) => drop(self.waiting.fetch_sub(1, Ordering::Relaxed)),
+        }
+        result
     }
 
     pub(super) async fn ask<T, E: From<StoreRefusal>>(
@@ -229,5 +265,69 @@ impl StoreHandle {
             Ok(Err(_)) => Err(StoreRefusal::Ended.into()),
             Err(_) => Err(StoreRefusal::Busy.into()),
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::embedding::EmbeddingSpaceId;
+    use crate::gallery::GallerySnapshot;
+
+    impl StoreHandle {
+        /// One whose requests nobody serves but the test.
+        pub(crate) fn unserved() -> (Self, Receiver<Request>) {
+            let (requests, taken) = sync_channel(REQUESTS);
+            let handle = Self {
+                requests,
+                waiting: Arc::default(),
+                outbox: watch::channel(Outbox::default()).1,
+                face_unlock: watch::channel(true).1,
+                gallery_changes: watch::channel(0).1,
+                news: broadcast::channel(1).0,
+                gallery: Arc::new(Gallery::new(GallerySnapshot::empty(EmbeddingSpaceId::new("test")))),
+                metrics: Arc::new(Metrics::new()),
+            };
+            (handle, taken)
+        }
+    }
+
+    fn read(reply: oneshot::Sender<Result<EventPage, StoreRefusal>>) -> Request {
+        let (filter, after, limit) = (EventFilter::default(), None, 1);
+        Request::Events(EventRequest::List { filter, after, limit, reply })
+    }
+
+    #[test]
+    fn half_of_the_places_are_kept_for_what_happens_at_the_door() {
+        let (handle, taken) = StoreHandle::unserved();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let (reply, answer) = oneshot::channel();
+            match handle.send(read(reply)) {
+                Ok(()) => waiting.push(answer),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!((refused, waiting.len()), (StoreRefusal::Busy, REQUESTS - FOR_EVENTS));
+        let mut rings = 0;
+        while handle.send(Request::Published(Vec::new())).is_ok() {
+            rings += 1;
+        }
+        assert_eq!(rings, FOR_EVENTS);
+        assert_eq!(handle.waiting.load(Ordering::Relaxed), REQUESTS, "what was refused is not counted");
+        assert_eq!(taken.try_iter().count(), REQUESTS);
+    }
+
+    #[test]
+    fn reading_for_nobody_is_moot_and_a_change_never_is() {
+        let (reply, answer) = oneshot::channel();
+        let request = read(reply);
+        assert!(!request.is_moot());
+        drop(answer);
+        assert!(request.is_moot());
+        assert!(!Request::SetFaceUnlock(true, oneshot::channel().0).is_moot());
+        assert!(Request::Gallery(GalleryRequest::Groups(oneshot::channel().0)).is_moot());
     }
 }

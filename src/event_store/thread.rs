@@ -9,7 +9,7 @@ mod sightings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -67,6 +67,7 @@ pub struct StoreParts {
 pub struct StoreThread {
     parts: StoreParts,
     requests: Receiver<Request>,
+    waiting: Arc<AtomicUsize>,
     outbox: watch::Sender<super::Outbox>,
     face_unlock: watch::Sender<bool>,
     gallery_changes: watch::Sender<u64>,
@@ -100,8 +101,10 @@ impl StoreThread {
         let outbox = watch::Sender::new(parts.events.outbox());
         let face_unlock = watch::Sender::new(parts.events.face_unlock()?);
         let gallery_changes = watch::Sender::new(0);
+        let waiting = Arc::new(AtomicUsize::new(0));
         let handle = StoreHandle {
             requests: sender,
+            waiting: Arc::clone(&waiting),
             outbox: outbox.subscribe(),
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
@@ -114,6 +117,7 @@ impl StoreThread {
         let thread = Self {
             parts,
             requests,
+            waiting,
             outbox,
             face_unlock,
             gallery_changes,
@@ -139,7 +143,7 @@ impl StoreThread {
                 Some(request) => Some(request),
                 None => match self.requests.recv_timeout(WAIT) {
                     Ok(request) => {
-                        self.parts.metrics.store_request_taken();
+                        self.taken();
                         Some(request)
                     }
                     Err(RecvTimeoutError::Timeout) => None,
@@ -148,6 +152,7 @@ impl StoreThread {
             };
             match request {
                 Some(Request::Record(event)) => put_back = self.record(*event),
+                Some(request) if request.is_moot() => {}
                 Some(request) => self.serve(request),
                 None if ending.load(Ordering::Relaxed) => return self.end(),
                 None => {}
@@ -157,6 +162,12 @@ impl StoreThread {
                 self.look();
             }
         }
+    }
+
+    /// Counts a request that has left the queue.
+    fn taken(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.parts.metrics.store_request_taken();
     }
 
     /// What still waits in memory has its last chance.
@@ -175,11 +186,11 @@ impl StoreThread {
         while group.len() < GROUP {
             match self.requests.try_recv() {
                 Ok(Request::Record(event)) => {
-                    self.parts.metrics.store_request_taken();
+                    self.taken();
                     group.push(*event);
                 }
                 Ok(request) => {
-                    self.parts.metrics.store_request_taken();
+                    self.taken();
                     other = Some(request);
                     break;
                 }
