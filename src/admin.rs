@@ -12,6 +12,7 @@ pub mod access;
 pub mod accounts;
 mod assets;
 mod compare;
+mod counter;
 mod device;
 mod events;
 pub(crate) mod faces;
@@ -23,6 +24,7 @@ pub(crate) mod operation;
 pub(crate) mod overview;
 mod pictures;
 pub(crate) mod problem;
+mod revalidate;
 pub(crate) mod settings;
 mod sightings;
 pub(crate) mod site;
@@ -54,6 +56,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(pictures::operations());
     all.extend(subjects::operations());
     all.extend(compare::operations());
+    all.extend(counter::operations());
     all.extend(guide::operations());
     all.extend(openapi::operations());
     all

@@ -28,7 +28,7 @@ use crate::decode::{DecodeError, PICTURE_MEMORY, claim, still};
 use crate::detect::Detection;
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::frame::RgbImage;
-use crate::geometry::{PixelBox, Similarity};
+use crate::geometry::{PixelBox, Point, Similarity};
 use crate::install;
 use crate::models::ModelSet;
 use crate::picture::{Picture, Resampler};
@@ -126,6 +126,14 @@ impl Examined {
     /// An upright square of `side` pixels around a face of this picture, black outside it.
     pub fn crop(&self, face: &ExaminedFace, side: u32) -> RgbImage {
         crop_around(&self.image, &face.detection.bbox, side)
+    }
+
+    /// Of a picture that was cut around a face: that face, if it is found again.
+    pub fn in_the_middle(self) -> Option<ExaminedFace> {
+        let middle = Point::new(self.image.width() as f32 / 2.0, self.image.height() as f32 / 2.0);
+        let distance = |face: &ExaminedFace| face.detection.bbox.centre().distance(middle);
+        let faces = self.faces.into_iter();
+        faces.min_by(|one, other| distance(one).total_cmp(&distance(other)))
     }
 }
 

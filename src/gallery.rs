@@ -25,4 +25,7 @@ pub use snapshot::{
     Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
 };
 pub(crate) use store::gallery_schema;
-pub use store::{DATABASE_FILE, GalleryError, GalleryStore, MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample};
+pub use store::{
+    CounterExampleChoice, CounterExampleReceipt, DATABASE_FILE, GalleryError, GalleryStore,
+    MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample, Staleness,
+};

@@ -12,9 +12,8 @@ use serde::Serialize;
 use crate::decode::still;
 use crate::embedding::Embedding;
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
-use crate::examiner::{ExamineError, Examined, Examiner, Urgency};
+use crate::examiner::{ExamineError, Examiner, Urgency};
 use crate::gallery::{StaleSample, SubjectId};
-use crate::geometry::Point;
 use crate::jobs::{JobControl, Stopped};
 
 /// Samples asked for at a time.
@@ -167,21 +166,15 @@ fn template(parts: &ReembedParts, sample: &StaleSample) -> Result<Made, Stopped>
     let Ok(image) = still(&jpeg) else { return Ok(Made::NoFace) };
     // It was usable when it was enrolled, by the limits of then.
     match parts.examiner.of_every_face().examine_image_blocking(image, Urgency::Batch) {
-        Ok(examined) => Ok(in_the_middle(examined).map_or(Made::NoFace, Made::Template)),
+        Ok(examined) => {
+            Ok(examined.in_the_middle().and_then(|face| face.embedding).map_or(Made::NoFace, Made::Template))
+        }
         Err(ExamineError::Ended) => Err(Stopped::Cancelled),
         Err(ExamineError::Decode(_)) => Ok(Made::NoFace),
         Err(error @ (ExamineError::Busy | ExamineError::Failed(_))) => {
             Err(Stopped::Failed(error.to_string()))
         }
     }
-}
-
-/// The picture was cut around the face that is meant.
-fn in_the_middle(examined: Examined) -> Option<Embedding> {
-    let middle = Point::new(examined.image.width() as f32 / 2.0, examined.image.height() as f32 / 2.0);
-    let distance = |face: &crate::examiner::ExaminedFace| face.detection.bbox.centre().distance(middle);
-    let faces = examined.faces.into_iter();
-    faces.min_by(|one, other| distance(one).total_cmp(&distance(other)))?.embedding
 }
 
 fn stopped(refusal: GalleryRefusal) -> Stopped {

@@ -62,7 +62,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .scope(Scope::ReadEvents)
             .query::<ListQuery>()
             .gives::<EventList>(StatusCode::OK)
-            .refuses(&[503]),
+            .refuses(&[503])
+            .revalidated(),
         Operation::get("/api/events/summary", viewer, "summarise_events", summary)
             .about("Visits, rings and decision latency by hour, of the last week if no time is given.")
             .scope(Scope::ReadEvents)
@@ -97,7 +98,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("The picture of the face that an event is about, where pictures are kept.")
             .scope(Scope::ReadEvents)
             .gives_bytes(&["image/jpeg"])
-            .refuses(&[404, 503]),
+            .refuses(&[404, 503])
+            .revalidated(),
     ]
 }
 
@@ -289,7 +291,7 @@ async fn list(
     Ok(Json(EventList { events: EventView::all(&page), next: page.next.map(cursor_text) }))
 }
 
-fn parse_id(id: &str) -> Result<EventId, Problem> {
+pub(super) fn parse_id(id: &str) -> Result<EventId, Problem> {
     EventId::parse(id).ok_or_else(|| Problem::missing("event"))
 }
 
@@ -519,15 +521,33 @@ fn csv_line(event: &EventView, line: &mut String) {
     let _ = write!(line, "{}\r\n", cells.join(","));
 }
 
-/// A text as a cell: quoted where needed (RFC 4180), and with an apostrophe in front where a spreadsheet
-/// would take it for a formula.
+/// A text as a cell: quoted where needed (RFC 4180), and with an apostrophe wherever a spreadsheet would
+/// take what follows for a formula. One that splits cells at `;` or tabs, as some do whatever is quoted,
+/// begins a cell there too.
 fn csv_text(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    let guard = if formula { "'" } else { "" };
-    if formula || text.contains([',', '"', '\r', '\n', ';']) {
-        format!("\"{guard}{}\"", text.replace('"', "\"\""))
+    const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+    let mut cell = String::with_capacity(text.len() + 2);
+    if text.starts_with(['\t', '\r', '\n']) {
+        cell.push('\'');
+    }
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && FORMULA.contains(&c) {
+            cell.push('\'');
+        }
+        match c {
+            '"' => cell.push_str("\"\""),
+            c => cell.push(c),
+        }
+        // Blanks and quotes before a formula do not keep it from being one.
+        begins = matches!(c, ';' | '\t' | '\r' | '\n') || (begins && matches!(c, ' ' | '"'));
+    }
+    if text.contains([',', '"', '\r', '\n', '\t', ';'])
+        || text.len() + text.matches('"').count() != cell.len()
+    {
+        format!("\"{cell}\"")
     } else {
-        text.to_owned()
+        cell
     }
 }
 
@@ -655,6 +675,11 @@ mod tests {
             ("\tx", "\"'\tx\""),
             ("a\"b\r\nc", "\"a\"\"b\r\nc\""),
             ("", ""),
+            ("Ada;=1+1", "\"Ada;'=1+1\""),
+            ("Ada; \"=1", "\"Ada; \"\"'=1\""),
+            ("Ada\t@x", "\"Ada\t'@x\""),
+            ("Ada\n-1", "\"Ada\n'-1\""),
+            ("Ada-Marie;Byron", "\"Ada-Marie;Byron\""),
         ] {
             assert_eq!(csv_text(text), cell);
         }

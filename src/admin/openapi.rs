@@ -220,6 +220,10 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         }
     };
     all.insert(status.as_u16().to_string(), good);
+    if operation.revalidated {
+        let unchanged = "Nothing has changed since the answer whose `ETag` came as `If-None-Match`.";
+        all.insert("304".to_owned(), json!({ "description": unchanged }));
+    }
     for refusal in refusals(operation) {
         let refused = || json!({ "$ref": format!("#/components/responses/{refusal}") });
         all.entry(refusal.to_string()).or_insert_with(refused);

@@ -10,7 +10,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::handler::Handler;
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, RequestExt};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::access::{Access, Gate, Role, Scope, guard};
 use super::problem::Problem;
+use super::revalidate::revalidate;
 use super::site::Site;
 
 /// A body of plain JSON.
@@ -75,6 +76,8 @@ pub(crate) struct Operation {
     pub(crate) within: Option<Duration>,
     /// In the audit log although it changes nothing, for what it carries away.
     pub(crate) audited: bool,
+    /// Whoever has the present answer already is told just that.
+    pub(crate) revalidated: bool,
     pub(crate) handler: MethodRouter<Arc<Site>>,
 }
 
@@ -107,6 +110,7 @@ impl Operation {
             refuses: &[],
             within: None,
             audited: false,
+            revalidated: false,
             handler: on(filter, handler),
         }
     }
@@ -225,6 +229,12 @@ impl Operation {
         self
     }
 
+    /// Answers 304 to whoever has the present answer already.
+    pub(crate) fn revalidated(mut self) -> Self {
+        self.revalidated = true;
+        self
+    }
+
     /// Changes something on the device, so that the CSRF check and the audit log are due.
     pub(crate) fn changes(&self) -> bool {
         self.method != Method::GET
@@ -235,7 +245,12 @@ impl Operation {
 pub(crate) fn router(operations: Vec<Operation>, site: &Arc<Site>) -> Router<Arc<Site>> {
     operations.into_iter().fold(Router::new(), |router, operation| {
         let gate = Arc::new(Gate::new(site, &operation));
-        router.route(operation.path, operation.handler.route_layer(from_fn_with_state(gate, guard)))
+        let handler = match operation.revalidated {
+            true => operation.handler.route_layer(from_fn(revalidate)),
+            false => operation.handler,
+        };
+        // The gate is the outermost: nobody learns what an answer would be who may not have it.
+        router.route(operation.path, handler.route_layer(from_fn_with_state(gate, guard)))
     })
 }
 

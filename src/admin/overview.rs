@@ -2,6 +2,7 @@
 //! cameras it could use.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +16,11 @@ use super::operation::Operation;
 use super::problem::Problem;
 use super::site::Site;
 use crate::camera::list_devices;
+use crate::gallery::{SnapshotReport, Staleness};
 use crate::models::Manifest;
+
+/// Counting takes a moment only after a change of the gallery.
+const COUNTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The routes.
 pub(super) fn operations() -> Vec<Operation> {
@@ -98,17 +103,47 @@ struct ThresholdsView {
 struct GalleryView {
     /// Subjects that can be recognised.
     subjects: u64,
-    /// Their samples.
-    samples: u64,
-    /// Their templates.
+    /// Their templates: one for each sample that is searched.
     templates: u64,
+    /// Subjects that have expired.
+    expired: u64,
+    /// What waits for templates of the present networks; null where nothing does, or while it cannot be
+    /// counted.
+    stale: Option<StaleView>,
+}
+
+/// Enrolled under other networks, and not with the present ones.
+#[derive(Serialize, JsonSchema)]
+struct StaleView {
+    /// Samples without a template that can be compared.
+    samples: u64,
+    /// Those of them whose picture is kept: the job `reembed` makes their templates.
+    renewable: u64,
+    /// Subjects without any: they are not recognised.
+    subjects: u64,
+}
+
+async fn stale(site: &Site, report: &SnapshotReport) -> Option<StaleView> {
+    // Every sample has a template of some network: without those of others there is nothing to count.
+    if report.other_space == 0 {
+        return None;
+    }
+    // How the device is doing is told also while the store is not.
+    let counted = tokio::time::timeout(COUNTED_WITHIN, site.store.staleness()).await.ok()?.ok()?;
+    let Staleness { samples, renewable, subjects } = counted;
+    (samples > 0).then_some(StaleView { samples, renewable, subjects })
 }
 
 async fn show(State(site): State<Arc<Site>>) -> Result<Json<DeviceView>, Problem> {
     let config = site.settings.current();
     let in_force = site.settings.thresholds();
     let report = site.store.gallery().current().report();
-    let (subjects, templates) = (report.subjects as u64, report.templates as u64);
+    let gallery = GalleryView {
+        subjects: report.subjects as u64,
+        templates: report.templates as u64,
+        expired: report.expired_subjects as u64,
+        stale: stale(&site, &report).await,
+    };
     let health = serde_json::to_value(site.dashboard.health())
         .map_err(|error| Problem::failed("telling the health", &error))?;
     let camera = site.dashboard.stream().and_then(|stream| serde_json::to_value(stream).ok());
@@ -125,8 +160,7 @@ async fn show(State(site): State<Arc<Site>>) -> Result<Json<DeviceView>, Problem
             margin: in_force.margin,
         },
         models: site.models.clone(),
-        // Each sample has one template of the space in use.
-        gallery: GalleryView { subjects, samples: templates, templates },
+        gallery,
     }))
 }
 

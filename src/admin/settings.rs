@@ -161,7 +161,7 @@ impl SettingsDesk {
         for (path, value) in changes {
             let setting = path.split_once('.').and_then(|(section, key)| find(section, key));
             let locked = setting.and_then(|setting| locked(&current, setting));
-            if let Some(why) = locked {
+            if let Some(why) = locked.or_else(|| beyond_the_page(path, value)) {
                 wrong.push(WrongSetting { key: Some(path.clone()), message: format!("{path} {why}") });
             } else if let Err(problem) = page.set(path, Some(value).filter(|value| !value.is_null())) {
                 wrong.push((&problem).into());
@@ -182,10 +182,44 @@ impl SettingsDesk {
         Err(Refusal::Settings(wrong))
     }
 
+    /// Whether the broker's login may go where `config` says, given what is in force and what was changed
+    /// in the same request: to another place only as far as it was typed for it. Otherwise whoever may
+    /// change the place could have the login sent to a place of their own.
+    fn check_login(&self, config: &Config, changes: &BTreeMap<String, Value>) -> Result<(), Refusal> {
+        // Where there is no broker, nothing is sent anywhere.
+        let Some(next) = MqttSettings::new(config) else { return Ok(()) };
+        let place = |mqtt: &MqttSettings| (mqtt.address(), mqtt.tls.is_some());
+        if MqttSettings::new(&self.current()).is_some_and(|now| place(&now) == place(&next)) {
+            return Ok(());
+        }
+        let refused = |message: &str| {
+            Err(Refusal::Settings(vec![WrongSetting {
+                key: Some("mqtt.host".to_owned()),
+                message: message.to_owned(),
+            }]))
+        };
+        let password = find("mqtt", "password");
+        if next.has_login_of_the_device()
+            || password.is_some_and(|password| locked(config, password).is_some())
+        {
+            return refused(
+                "mqtt: the login of the broker was not set here but comes from the device (a file, a systemd \
+                 credential or the environment), and is not sent to another place from here: change mqtt.host, \
+                 mqtt.port and mqtt.tls in the configuration file",
+            );
+        }
+        let typed = changes.get("mqtt.password").is_some_and(Value::is_string);
+        if next.login.is_some_and(|(_, password)| password.is_some()) && !typed {
+            return refused("mqtt: type the password again to try or use another broker");
+        }
+        Ok(())
+    }
+
     /// Changes settings. They are on the disk and in force when this returns. Blocks.
     pub(crate) fn change(&self, changes: &BTreeMap<String, Value>) -> Result<(), Refusal> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (config, page) = self.preview(changes)?;
+        self.check_login(&config, changes)?;
         self.state.replace(PAGE_FILE, page.text().as_bytes()).map_err(Refusal::Storage)?;
         (self.apply)(&config);
         self.current.store(Arc::new(config));
@@ -253,6 +287,20 @@ fn locked(config: &Config, setting: &'static Setting) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// What a setting may be in a file of the device, and not here.
+fn beyond_the_page(path: &str, value: &Value) -> Option<String> {
+    let text = value.as_str().filter(|_| path == "camera.source")?;
+    let name = text.strip_prefix("v4l2:").unwrap_or(text);
+    let is_camera = name.starts_with("/dev/video") || name.starts_with("/dev/v4l/");
+    let plain = name.split('/').all(|part| part != "..") && !name.contains('\0');
+    let allowed = matches!(text, "auto" | "scene") || (is_camera && plain);
+    (!allowed).then(|| {
+        "may be `auto`, `scene`, or a camera below /dev/video* or /dev/v4l/ when it is set here; recordings and \
+         other paths are set in the configuration file only"
+            .to_owned()
+    })
 }
 
 /// All settings.
@@ -359,6 +407,7 @@ async fn test_broker(
         .map_err(|_| Problem::busy("a broker is being tried already; try again in some seconds"))?;
     let tried = move || {
         let (config, _) = desk.preview(&body.changes)?;
+        desk.check_login(&config, &body.changes)?;
         Ok::<_, Refusal>(match MqttSettings::new(&config) {
             None => Err("mqtt.host is empty: there is no broker to try".to_owned()),
             Some(settings) => probe(&settings),
@@ -486,6 +535,76 @@ pub(super) mod tests {
         assert!(problems[0].message.contains("enrolment.conflict_threshold"), "{problems:?}");
         assert!(applied.lock().unwrap().is_empty());
         assert!(!desk.sources.page_path().exists());
+    }
+
+    #[test]
+    fn login_of_the_broker_goes_nowhere_it_was_not_typed_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (desk, _) = desk(folder.path(), "[mqtt]\nhost = \"broker\"\n");
+        let login = [("mqtt.user_name", json!("door")), ("mqtt.password", json!("hunter2"))];
+        desk.change(&changes(login.clone())).unwrap();
+        let may_go = |wanted: &BTreeMap<String, Value>| {
+            let (config, _) = desk.preview(wanted).unwrap();
+            desk.check_login(&config, wanted).is_ok()
+        };
+        let elsewhere =
+            [("mqtt.host", json!("elsewhere")), ("mqtt.port", json!(1884)), ("mqtt.tls", json!(true))];
+        for (path, value) in elsewhere {
+            let mut wanted = changes([(path, value)]);
+            assert!(!may_go(&wanted), "{path}");
+            let problems = wrong(&desk, wanted.clone());
+            assert!(problems[0].message.contains("type the password again"), "{problems:?}");
+            // The name alone is not enough.
+            wanted.insert("mqtt.user_name".to_owned(), json!("door"));
+            assert!(!may_go(&wanted), "{path}");
+            wanted.insert("mqtt.password".to_owned(), json!("hunter3"));
+            assert!(may_go(&wanted), "{path}");
+        }
+        // The same place in other words, and no place at all.
+        assert!(may_go(&changes([("mqtt.port", json!(1883))])));
+        assert!(may_go(&changes([("mqtt.host", json!(""))])));
+        assert!(may_go(&changes([("mqtt.prefix", json!("door"))])));
+        // Without a password there is nothing to send.
+        let without = [("mqtt.password", Value::Null), ("mqtt.host", json!("elsewhere"))];
+        assert!(may_go(&changes(without)));
+        desk.change(&changes(login).into_iter().chain(changes([("mqtt.host", json!("b2"))])).collect())
+            .unwrap();
+        assert_eq!(desk.current().mqtt.host.as_deref(), Some("b2"));
+    }
+
+    #[test]
+    fn login_in_a_file_of_the_device_stays_with_its_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "[mqtt]\nhost = \"broker\"\ncredentials_file = \"/etc/limen/broker\"\n";
+        let (desk, _) = desk(folder.path(), file);
+        let problems = wrong(&desk, changes([("mqtt.host", json!("elsewhere"))]));
+        assert!(problems[0].message.contains("configuration file"), "{problems:?}");
+        assert!(desk.change(&changes([("mqtt.prefix", json!("door"))])).is_ok());
+    }
+
+    #[test]
+    fn page_opens_no_file_as_a_camera() {
+        let folder = tempfile::tempdir().unwrap();
+        let (desk, applied) = desk(folder.path(), "[camera]\nsource = \"replay:/srv/door\"\n");
+        for source in [
+            "replay:/etc",
+            "/etc/passwd",
+            "v4l2:/etc/passwd",
+            "/dev/sda",
+            "/dev/video/../sda",
+            "/dev/v4l/../../etc/passwd",
+            "frames.y4m",
+        ] {
+            let problems = wrong(&desk, changes([("camera.source", json!(source))]));
+            assert!(problems[0].message.contains("configuration file"), "{source}: {problems:?}");
+        }
+        assert!(applied.lock().unwrap().is_empty());
+        for source in ["auto", "scene", "/dev/video0", "v4l2:/dev/video2", "/dev/v4l/by-id/usb-cam-index0"] {
+            desk.change(&changes([("camera.source", json!(source))])).unwrap();
+        }
+        // What the file says may always come back.
+        desk.change(&changes([("camera.source", Value::Null)])).unwrap();
+        assert_eq!(desk.current().camera.source.to_string(), "replay:/srv/door");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,12 +37,14 @@ pub(super) fn operations() -> Vec<Operation> {
             )
             .query::<ListQuery>()
             .gives::<SightingList>(StatusCode::OK)
-            .refuses(&[503]),
+            .refuses(&[503])
+            .revalidated(),
         Operation::get("/api/sightings/{id}/picture", operator, "get_sighting_picture", picture)
             .about("A picture of a group, the best first.")
             .query::<PictureQuery>()
             .gives_bytes(&["image/jpeg"])
-            .refuses(&[404, 503]),
+            .refuses(&[404, 503])
+            .revalidated(),
         Operation::post("/api/sightings/name", Role::Operator, "name_sightings", name)
             .about("Enrols what was seen of one or several groups, and forgets the groups.")
             .takes::<NameGiven>()
@@ -186,8 +188,7 @@ async fn picture(
 ) -> Result<Response, Problem> {
     let jpeg = site.store.sighting_picture(SightingGroupId(id), query.n.unwrap_or(0)).await;
     let jpeg = jpeg.map_err(problem)?.ok_or_else(|| Problem::missing("picture"))?;
-    // It is to be gone when it is erased: no cache keeps it.
-    Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, "no-store")], jpeg).into_response())
+    Ok(([(CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }
 
 /// Who groups are.

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::access::{Access, AuditDetail, Caller, Role, Scope, Who};
 use super::faces::{FaceRef, FaceRules, LikenessView, problem_of, subject_id};
@@ -37,6 +36,8 @@ const USUAL_LIMIT: usize = 50;
 const MOST: usize = 200;
 /// A search has at most this many bytes; longer than any name.
 const LONGEST_SEARCH: usize = 2000;
+/// The last millisecond of the year 9999: calendars of browsers go no further.
+const LATEST_EXPIRY_MS: i64 = 253_402_300_799_999;
 /// Many samples at once, behind other requests.
 const ENROL_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,7 +50,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .scope(Scope::ReadSubjects)
             .query::<ListQuery>()
             .gives::<SubjectList>(StatusCode::OK)
-            .refuses(&[503]),
+            .refuses(&[503])
+            .revalidated(),
         Operation::post("/api/subjects/enrol", Role::Operator, "enrol", enrol)
             .about(
                 "Makes templates of faces that were given as pictures, for a new subject or a known one. Where \
@@ -64,7 +66,8 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("One subject with its samples.")
             .scope(Scope::ReadSubjects)
             .gives::<SubjectDetailsView>(StatusCode::OK)
-            .refuses(&[404, 503]),
+            .refuses(&[404, 503])
+            .revalidated(),
         Operation::patch("/api/subjects/{id}", Role::Operator, "edit_subject", edit)
             .about("Changes a subject; what is not named stays as it is.")
             .scope(Scope::EditSubjects)
@@ -87,15 +90,17 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives::<RemovalView>(StatusCode::OK)
             .refuses(&[404, 503]),
         Operation::get("/api/samples/{id}/picture", viewer, "show_sample_picture", picture)
-            .about("The picture of a sample, where pictures are kept. Answers 304 to who has it already.")
+            .about("The picture of a sample, where pictures are kept.")
             .scope(Scope::ReadSubjects)
             .gives_bytes(&["image/jpeg"])
-            .refuses(&[304, 404, 503]),
+            .refuses(&[404, 503])
+            .revalidated(),
         Operation::get("/api/groups", viewer, "list_groups", list_groups)
             .about("Groups in the order of their names.")
             .scope(Scope::ReadSubjects)
             .gives::<GroupList>(StatusCode::OK)
-            .refuses(&[503]),
+            .refuses(&[503])
+            .revalidated(),
         Operation::post("/api/groups", Role::Operator, "make_group", make_group)
             .about("Makes a group.")
             .scope(Scope::EditSubjects)
@@ -240,6 +245,8 @@ struct SubjectDetailsView {
     subject: SubjectView,
     /// Oldest first.
     samples_list: Vec<SampleView>,
+    /// Faces noted not to be this subject: whoever is more like one of them is not taken for it.
+    counter_examples: u64,
 }
 
 impl SubjectDetailsView {
@@ -248,7 +255,8 @@ impl SubjectDetailsView {
         let mut samples_list: Vec<SampleView> = details.samples.iter().map(SampleView::from).collect();
         samples_list.sort_by_key(|sample| sample.id);
         samples_list.dedup_by_key(|sample| sample.id);
-        Self { subject: SubjectView::new(&details.subject, now), samples_list }
+        let counter_examples = details.counter_examples;
+        Self { subject: SubjectView::new(&details.subject, now), samples_list, counter_examples }
     }
 }
 
@@ -302,7 +310,7 @@ struct EditBody {
     groups: Option<Vec<i64>>,
     /// Milliseconds since 1970; null: never.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Option<i64>")]
+    #[schemars(with = "Option<i64>", range(min = 0, max = 253402300799999_i64))]
     expires_at: Option<Option<i64>>,
     announced: Option<bool>,
 }
@@ -317,11 +325,20 @@ async fn edit(
         name: body.name.as_deref().map(subject_name).transpose()?,
         notes: body.notes.map(Option::unwrap_or_default),
         groups: body.groups.map(group_ids).transpose()?,
-        expires_at: body.expires_at.map(|at| at.map(UnixMillis)),
+        expires_at: body.expires_at.map(|at| at.map(expiry).transpose()).transpose()?,
         announced: body.announced,
     };
     let details = site.store.edit_subject(id, edit).await?;
     Ok(Json(SubjectDetailsView::new(&details, site.clock.wall())))
+}
+
+fn expiry(at: i64) -> Result<UnixMillis, Problem> {
+    if (0..=LATEST_EXPIRY_MS).contains(&at) {
+        return Ok(UnixMillis(at));
+    }
+    let text = "`expires_at` is a time from 1970 to the end of the year 9999, in milliseconds since 1970; for \
+                good is null";
+    Err(Problem::unusable("expires_at", text))
 }
 
 fn subject_name(text: &str) -> Result<SubjectName, Problem> {
@@ -384,24 +401,9 @@ async fn remove_sample(
     Ok(Json(RemovalView { samples, templates, pictures, log_emptied }))
 }
 
-/// Asked anew each time, since an erased picture must not be shown from a cache; what has not changed is
-/// not sent again.
-async fn picture(
-    State(site): State<Arc<Site>>,
-    Named(id): Named<i64>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
+async fn picture(State(site): State<Arc<Site>>, Named(id): Named<i64>) -> Result<Response, Problem> {
     let jpeg = site.store.sample_picture(SampleId(id)).await?.ok_or_else(|| Problem::missing("picture"))?;
-    let hash = Sha256::digest(&jpeg);
-    let tag = format!("\"{}\"", crate::litert::hex(&hash[..12]));
-    let cached = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    let fresh = cached.is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
-    let caching = [(ETAG, tag), (CACHE_CONTROL, "private, no-cache".to_owned())];
-    Ok(if fresh {
-        (StatusCode::NOT_MODIFIED, caching).into_response()
-    } else {
-        (caching, [(CONTENT_TYPE, "image/jpeg")], jpeg).into_response()
-    })
+    Ok(([(CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }
 
 /// Whom to enrol, and by which faces.

@@ -6,10 +6,11 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::handle::{Request, StoreHandle, StoreRefusal};
+use crate::embedding::Embedding;
 use crate::enrol::{Enrolled, EnrolmentError, EnrolmentOrder, EnrolmentRules};
 use crate::gallery::{
-    EnrolledSubject, GalleryError, Group, GroupId, GroupName, RemovalReceipt, SampleId, SampleRecord,
-    SubjectEdit, SubjectId, SubjectPage, SubjectQuery,
+    CounterExampleChoice, CounterExampleReceipt, EnrolledSubject, GalleryError, Group, GroupId, GroupName,
+    RemovalReceipt, SampleId, SampleRecord, SubjectEdit, SubjectId, SubjectPage, SubjectQuery,
 };
 
 /// Where an answer goes.
@@ -48,6 +49,8 @@ pub struct SubjectDetails {
     pub subject: EnrolledSubject,
     /// Its samples, oldest first; one for each template.
     pub samples: Vec<SampleRecord>,
+    /// Faces that are noted not to be it, in the present embedding space.
+    pub counter_examples: u64,
 }
 
 /// One question or change.
@@ -69,6 +72,10 @@ pub enum GalleryRequest {
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// Remove one sample.
     RemoveSample(SampleId, Reply<RemovalReceipt>),
+    /// A face is not this subject.
+    Not(SubjectId, Box<Embedding>, Reply<()>),
+    /// Forget faces that were noted not to be a subject.
+    TakeBack(SubjectId, CounterExampleChoice, Reply<CounterExampleReceipt>),
     /// All groups.
     Groups(Reply<Vec<Group>>),
     /// Make a group.
@@ -142,6 +149,20 @@ impl StoreHandle {
     /// Removes one sample with its templates and picture.
     pub async fn remove_sample(&self, id: SampleId) -> Result<RemovalReceipt, GalleryRefusal> {
         self.ask_gallery(|reply| GalleryRequest::RemoveSample(id, reply)).await
+    }
+
+    /// Notes that a face is not this subject, though it looks like it.
+    pub async fn is_not(&self, id: SubjectId, face: Embedding) -> Result<(), GalleryRefusal> {
+        self.ask_gallery(|reply| GalleryRequest::Not(id, Box::new(face), reply)).await
+    }
+
+    /// Forgets faces that were noted not to be a subject.
+    pub async fn take_back(
+        &self,
+        id: SubjectId,
+        which: CounterExampleChoice,
+    ) -> Result<CounterExampleReceipt, GalleryRefusal> {
+        self.ask_gallery(|reply| GalleryRequest::TakeBack(id, which, reply)).await
     }
 
     /// All groups, in the order of their names.

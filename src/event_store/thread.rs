@@ -23,7 +23,7 @@ use crate::clock::{Clock, Monotonic};
 use crate::embedding::EmbeddingSpaceId;
 use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
-use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, SubjectId};
+use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, Staleness, SubjectId};
 use crate::metrics::Metrics;
 use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
@@ -71,6 +71,8 @@ pub struct StoreThread {
     outbox: watch::Sender<super::Outbox>,
     face_unlock: watch::Sender<bool>,
     gallery_changes: watch::Sender<u64>,
+    /// What has no template of the present network, after so many changes.
+    stale: Option<(u64, Staleness)>,
     looked: Monotonic,
     retained: Option<Monotonic>,
     /// The gallery has changed, and the new one is not loaded yet.
@@ -121,6 +123,7 @@ impl StoreThread {
             outbox,
             face_unlock,
             gallery_changes,
+            stale: None,
             looked,
             retained: None,
             reload_due: false,

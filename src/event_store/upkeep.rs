@@ -1,23 +1,33 @@
-//! What the thread `store` is asked by the job that makes templates anew.
+//! What the thread `store` is asked about templates of another network, and by the job that makes those
+//! of the present one.
 
 use tokio::sync::oneshot;
 
 use super::gallery::{GalleryRefusal, Reply};
 use super::handle::{Request, StoreHandle, StoreRefusal};
 use crate::embedding::Embedding;
-use crate::gallery::{SampleId, StaleSample};
+use crate::gallery::{SampleId, StaleSample, Staleness};
 
 /// One question or change.
 #[derive(Debug)]
 pub enum UpkeepRequest {
     /// How many samples have no template in the present space.
     CountStale(Reply<u64>),
+    /// What has none, in numbers.
+    Staleness(Reply<Staleness>),
     /// Some of them, from the one after this on.
     Stale(Option<SampleId>, u32, Reply<Vec<StaleSample>>),
     /// The picture of one, JPEG.
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// The templates of one subject's samples.
     AddTemplates(Vec<(SampleId, Embedding)>, Reply<()>),
+}
+
+impl StoreHandle {
+    /// What has no template in the present embedding space.
+    pub async fn staleness(&self) -> Result<Staleness, GalleryRefusal> {
+        self.ask(|reply| Request::Upkeep(UpkeepRequest::Staleness(reply))).await
+    }
 }
 
 // For threads of their own; these panic in a task.

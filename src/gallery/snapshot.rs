@@ -52,6 +52,8 @@ pub struct SnapshotReport {
     pub other_space: usize,
     /// Templates left out because their subject has expired.
     pub expired: usize,
+    /// How many subjects those were of.
+    pub expired_subjects: usize,
     /// When the next subject expires: the snapshot should be loaded anew then.
     pub next_expiry: Option<UnixMillis>,
 }
@@ -233,6 +235,7 @@ impl SnapshotBuilder {
             subjects: searched.iter().filter(|s| **s).count(),
             other_space: snapshot.aside.values().map(|aside| aside.other_space).sum(),
             expired: snapshot.aside.values().map(|aside| aside.expired).sum(),
+            expired_subjects: snapshot.aside.values().filter(|aside| aside.expired > 0).count(),
             next_expiry,
         };
         // Padding that can never be a candidate: its upper bound is minus infinity.

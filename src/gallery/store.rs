@@ -33,7 +33,7 @@ use rows::{
 };
 
 pub use error::GalleryError;
-pub use upkeep::{MAX_COUNTER_EXAMPLES, StaleSample};
+pub use upkeep::{CounterExampleChoice, CounterExampleReceipt, MAX_COUNTER_EXAMPLES, StaleSample, Staleness};
 
 /// Name of the database in the state folder.
 pub const DATABASE_FILE: &str = "gallery.db";

@@ -95,6 +95,11 @@ pub(super) fn login(file: Option<&Path>, credentials: Option<&Path>) -> Result<O
     }
 }
 
+/// Whether systemd has a credential for us in `credentials`.
+pub(super) fn has_credential(credentials: Option<&Path>) -> bool {
+    credentials.is_some_and(|folder| folder.join(CREDENTIAL_NAME).exists())
+}
+
 fn parse(bytes: &[u8], path: &Path) -> Result<Login, SecretError> {
     let unfit = |found: &str| SecretError::Unfit {
         path: path.into(),

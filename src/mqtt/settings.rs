@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::secrets;
 use crate::config::{Config, MqttProtocol, Secret};
+use crate::vault::credentials_directory;
 
 /// Longest identifier.
 const ID_BYTES: usize = 64;
@@ -137,6 +139,13 @@ impl MqttSettings {
             double_take_prefix: config.compatibility.double_take_prefix.clone(),
             device,
         })
+    }
+
+    /// Whether user name and password come from a file of the device or a systemd credential.
+    pub fn has_login_of_the_device(&self) -> bool {
+        self.login.is_none()
+            && (self.credentials_file.is_some()
+                || secrets::has_credential(credentials_directory().as_deref()))
     }
 
     /// `host:port`, for messages.

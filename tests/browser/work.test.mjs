@@ -91,28 +91,98 @@ test('a folder of people is imported with a report of every file', async () => {
   }
 });
 
-test('unknown visitors appear in groups and one can be named', async () => {
+test('unknown visitors appear in groups and are named one after the other', async () => {
   await until('sightings', async () => (await client.expect(200, 'GET', '/api/sightings')).groups.length >= 2, 180_000);
   await page.goto(`${device.origin}/unknown`);
   const tiles = page.getByRole('article', { name: /^Unknown, group/ });
-  await tiles.first().waitFor();
+  await tiles.nth(1).waitFor();
   await tiles.first().getByRole('button', { name: 'Name', exact: true }).click();
   const dialog = page.getByRole('dialog', { name: 'Who is this?' });
+  const shown = () => dialog.getByRole('group', { name: 'Pictures' }).getByRole('img').first().getAttribute('src');
+  const first = await shown();
   await dialog.getByLabel('Name', { exact: true }).fill('The Visitor');
-  await dialog.getByRole('button', { name: 'Enrol' }).click();
+  // By keyboard, on to the next one.
+  await page.keyboard.press('Enter');
+  await until('the next group', async () => (await dialog.count()) === 1 && (await shown()) !== first);
+  assert.equal(await dialog.getByLabel('Name', { exact: true }).inputValue(), '');
+  assert.ok(await dialog.getByLabel('Name', { exact: true }).evaluate((el) => el === document.activeElement));
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'detached' });
   await page.getByText('The Visitor is enrolled').waitFor();
+  await until('the named group to be gone', async () => (await page.locator(`article img[src="${first}"]`).count()) === 0);
   await until('an event that names the visitor', async () => {
     const { events } = await client.expect(200, 'GET', '/api/events?kind=identified&limit=50');
     return events.some((event) => event.name === 'The Visitor');
   }, 120_000);
+  assert.deepEqual(page.faults, []);
 });
 
-test('an ignored group is out of sight', async () => {
+test('this is not them: asked for, counted on the page of the person, and taken back', async () => {
+  const { subjects: [person] } = await client.expect(200, 'GET', '/api/subjects?search=barack');
+  const examples = async () => (await client.expect(200, 'GET', `/api/subjects/${person.id}`)).counter_examples;
+  const seen = await until('a recognition with a picture', async () => {
+    const { events } = await client.expect(200, 'GET', `/api/events?kind=identified&subject=${person.id}`);
+    return events.find((event) => event.picture);
+  }, 120_000);
+  const before = await examples();
+  await page.goto(`${device.origin}/events?event=${seen.id}`);
+  const drawer = page.getByRole('dialog', { name: person.name, exact: true });
+  const sure = page.getByRole('dialog', { name: `Is it really not ${person.name}?` });
+  // Thought better of: nothing is remembered.
+  await drawer.getByRole('button', { name: `This is not ${person.name}` }).click();
+  await sure.getByRole('button', { name: 'Cancel' }).click();
+  await sure.waitFor({ state: 'detached' });
+  assert.equal(await examples(), before);
+  await drawer.getByRole('button', { name: `This is not ${person.name}` }).click();
+  await sure.getByRole('button', { name: `It is not ${person.name}` }).click();
+  await drawer.waitFor({ state: 'detached' });
+  assert.equal(await examples(), before + 1);
+
+  await page.goto(`${device.origin}/faces/${person.id}`);
+  const others = page.getByRole('region', { name: 'Not this person' });
+  await others.getByText(/remembered as not/).waitFor();
+  await others.getByRole('button', { name: 'Take back all' }).click();
+  await page.getByRole('dialog', { name: 'Take back all of them?' }).getByRole('button', { name: 'Take back' }).click();
+  await others.waitFor({ state: 'detached' });
+  assert.equal(await examples(), 0);
+  assert.deepEqual(page.faults, []);
+});
+
+test('after a change of the network the overview says who waits and starts the work', async () => {
+  const answered = (gallery) => page.route('**/api/device', async (route) => {
+    const answer = await route.fetch();
+    const told = await answer.json();
+    await route.fulfill({ response: answer, json: { ...told, health: { ...told.health, status: 'working', parts: {} }, gallery: { ...told.gallery, ...gallery } } });
+  });
+  await answered({ subjects: 0, expired: 3, stale: null });
+  await page.goto(device.origin);
+  await main().getByText(/The time of everybody enrolled is over \(3 people\)/).waitFor();
+  await page.unroute('**/api/device');
+  await answered({ subjects: 0, expired: 0, stale: { samples: 5, renewable: 4, subjects: 2 } });
+  await page.goto(device.origin);
+  await main().getByText(/All enrolled people \(2\) cannot be recognised/).waitFor();
+  await main().getByText(/Of 4 of 5 samples the picture is kept/).waitFor();
+  assert.equal(await main().getByText('Nobody is enrolled yet').count(), 0);
+  await main().getByRole('button', { name: 'Renew templates' }).click();
+  await page.getByRole('dialog', { name: 'Make the missing templates?' }).getByRole('button', { name: 'Start' }).click();
+  await page.waitForURL(/\/jobs$/);
+  await page.unroute('**/api/device');
+  await until('the job', async () => (await client.expect(200, 'GET', '/api/jobs')).jobs.some((job) => job.kind === 'reembed' && job.state === 'done'));
+  await page.getByRole('article', { name: 'Missing templates' }).getByText('0 templates made.').waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
+test('an ignored group is out of sight until it is heeded again', async () => {
   const { groups } = await client.expect(200, 'GET', '/api/sightings');
   assert.ok(groups.length > 0, 'the scene has a second stranger');
   await client.expect(200, 'POST', `/api/sightings/${groups[0].id}/ignore`, { ignored: true }).catch(() => client.expect(204, 'POST', `/api/sightings/${groups[0].id}/ignore`, { ignored: true }));
   const left = await client.expect(200, 'GET', '/api/sightings');
   assert.ok(!left.groups.some((group) => group.id === groups[0].id));
+  await page.goto(`${device.origin}/unknown`);
+  await page.getByLabel('Show ignored').check();
+  const tile = page.getByRole('article').filter({ has: page.locator(`img[src="/api/sightings/${groups[0].id}/picture"]`) });
+  await tile.getByRole('button', { name: 'Heed again' }).click();
+  await until('the group to be back', async () => (await client.expect(200, 'GET', '/api/sightings')).groups.some((group) => group.id === groups[0].id));
 });
 
 test('events are listed as they come, filtered, and told with their reason', async () => {
@@ -167,6 +237,29 @@ test('a threshold changed on the page counts at once, and a bad value is told at
   await client.expect(200, 'PATCH', '/api/settings', { changes: { 'identification.threshold': null } });
   const { entries } = await client.expect(200, 'GET', '/api/audit?limit=200');
   assert.ok(entries.some((entry) => /settings/.test(entry.what)), 'the change is in the audit log');
+});
+
+test('what the camera offers stands beside exposure, gain and backlight', async () => {
+  const control = { setting: 'camera.gain', name: 'Gain', minimum: 0, maximum: 63, step: 1, default: 16, value: 20 };
+  await page.route('**/api/cameras', (route) => route.fulfill({ json: { cameras: [{ path: '/dev/video0', card: 'Door Camera', formats: [], controls: [control] }] } }));
+  await page.goto(`${device.origin}/settings?section=camera`);
+  await page.getByRole('button', { name: 'Use Door Camera' }).click();
+  const offer = (setting) => page.locator(`[id="set-camera.${setting}"] .offer`);
+  // The source in use is the demo's scene, whatever is about to be chosen.
+  await offer('gain').getByText('No camera that is plugged in is in use now.').waitFor();
+  await page.route('**/api/settings', async (route) => {
+    const answer = await route.fetch();
+    const told = await answer.json();
+    told.sections.find(({ name }) => name === 'camera').settings.find(({ key }) => key === 'source').value = 'v4l2:/dev/video0';
+    await route.fulfill({ response: answer, json: told });
+  });
+  await page.goto('about:blank');
+  await page.goto(`${device.origin}/settings?section=camera`);
+  await offer('gain').getByText('Door Camera takes 0 to 63 and starts with 16; now 20.').waitFor();
+  await offer('exposure_us').getByText('Door Camera lacks this control: the setting has no effect.').waitFor();
+  await page.unroute('**/api/cameras');
+  await page.unroute('**/api/settings');
+  assert.deepEqual(page.faults, []);
 });
 
 test('the broker can be tried before it is saved', async () => {

@@ -6,15 +6,16 @@ import { h, icon, put } from './dom.js';
 import { isAbort } from './errors.js';
 import { eventRow } from './eventview.js';
 import * as format from './format.js';
+import { renewTemplates } from './jobview.js';
 import { draw } from './overlay.js';
 import { deviceStream } from './stream.js';
-import { bones, empty, every, failed, link, notice, page, pill, stateOf } from './ui.js';
+import { bones, button, empty, every, failed, link, notice, page, pill, stateOf } from './ui.js';
 
 export const title = 'Overview';
 
 export const parts = { camera: 'Camera', recognition: 'Recognition', storage: 'Storage', broker: 'MQTT broker', http: 'Web server' };
 
-export function show({ signal }) {
+export function show({ signal, go }) {
   const status = h('div', { 'aria-live': 'polite', style: { 'min-height': '74px' } }, bones(1, 74));
   const today = h('div.card', null, h('h2', null, 'Last 24 hours'), bones(1, 296));
   const latest = h('div.list', { 'aria-busy': 'true', style: { 'min-height': '360px' } }, h('div', null, h('div.bone.grow', { style: { height: '320px' } })));
@@ -24,7 +25,7 @@ export function show({ signal }) {
   const load = async ({ background } = {}) => {
     try {
       const device = await get('/api/device', { signal, background });
-      put(status, banner(device));
+      put(status, banner(device, go));
       put(health, h('div.head', null, h('h2', null, 'Device'), link('Details', '/about', { kind: 'quiet', small: true })), ...conditions(device));
     } catch (error) {
       if (!isAbort(error)) { put(status, failed(error, load)); put(health, h('h2', null, 'Device'), notice('calm', 'Nothing known right now.')); }
@@ -74,12 +75,29 @@ export function show({ signal }) {
 
 const figure = (n, code, word) => h('div.figure', null, h('b', null, format.number(n)), h('span', null, icon(stateOf(code)[1], `toned ${stateOf(code)[0]}`), word));
 
-function banner(device) {
+function banner(device, go) {
   const degraded = Object.entries(device.health.parts).filter(([, part]) => part.state === 'degraded');
   if (device.health.status === 'dead') return notice('bad', 'A part of the program is stuck; it is about to restart by itself.', { title: 'Not working' });
   if (degraded.length) return notice('warn', h('ul', null, degraded.map(([name, part]) => h('li', null, h('b', null, `${parts[name] ?? name}: `), part.reason))), { title: 'Something needs a look' });
+  const missing = waiting(device.gallery, go);
+  if (missing) return missing;
+  if (!device.gallery.subjects && device.gallery.expired) return notice('warn', [`The time of everybody enrolled is over (${format.count(device.gallery.expired, 'person', 'people')}), so nobody can be recognised. `, may('operator') && h('a', { href: '/faces', 'data-link': '' }, 'Look at people')], { title: 'Nobody is recognised' });
   if (!device.gallery.subjects) return notice('calm', may('operator') ? ['Nobody is enrolled yet, so nobody can be recognised. ', h('a', { href: '/enrol', 'data-link': '' }, 'Enrol the first person')] : 'Nobody is enrolled yet, so nobody can be recognised.', { title: 'Ready' });
   return notice('good', `${format.count(device.gallery.subjects, 'person', 'people')} enrolled, up ${format.duration(device.health.uptime_s * 1000)}`, { title: device.health.status === 'starting' ? 'Starting' : 'Everything works' });
+}
+
+// After a change of the recognition network: who is not recognised, or worse than before, until templates
+// of the present one are made.
+function waiting({ subjects, stale }, go) {
+  if (!stale || (!stale.renewable && !stale.subjects)) return null;
+  const people = format.count(stale.subjects, 'person', 'people');
+  const what = stale.subjects ? `${subjects ? people : `All enrolled people (${format.number(stale.subjects)})`} cannot be recognised: their templates were made by another recognition network.`
+    : `${format.count(stale.samples, 'sample has', 'samples have')} templates of another recognition network only.`;
+  const kept = stale.renewable === stale.samples ? 'All pictures are kept, so new templates can be made of them.'
+    : stale.renewable ? `Of ${format.number(stale.renewable)} of ${format.count(stale.samples, 'sample', 'samples')} the picture is kept, so that new templates can be made; the others have to be enrolled again.`
+      : 'No picture of theirs is kept: they have to be enrolled again.';
+  return notice('warn', [what, ' ', kept], { title: 'Templates of another network',
+    action: stale.renewable ? may('admin') ? button('Renew templates', { small: true, onclick: async () => { if (await renewTemplates()) go('/jobs'); } }) : 'An admin can start that on the page Jobs.' : null });
 }
 
 function conditions({ health, gallery }) {

@@ -1,9 +1,10 @@
 // How an event is shown: as a row, and in full.
 
+import { may, post } from './api.js';
 import { h, icon } from './dom.js';
 import { sentence } from './errors.js';
 import * as format from './format.js';
-import { dialog, face, link, meter, pill, stateOf, toneOf, when } from './ui.js';
+import { button, confirm, dialog, face, link, meter, pill, stateOf, toast, toneOf, when } from './ui.js';
 
 // What an event says in one word. `ended` sums a visit up and carries its verdict.
 export const verdictOf = event => event.kind === 'ended' ? (event.verdict ?? 'undecided') : event.kind;
@@ -35,9 +36,17 @@ export function pairs(list) {
   return h('dl.pairs', null, list.filter(([, value]) => value != null && value !== '').flatMap(([name, value]) => [h('dt', null, name), h('dd', null, value)]));
 }
 
+// Remembers a face as not somebody, after saying what that means. Null: it was thought better of.
+export function ruleOut(name, path, body) {
+  return confirm(`Is it really not ${name}?`, [
+    h('p', null, `The face is remembered as not ${name}: whoever looks more like it than like ${name} is not taken for ${name} any more.`),
+    h('p', null, `If it is ${name} after all, ${name} may be turned away. It can be taken back on the page of ${name}.`),
+  ], { action: `It is not ${name}`, work: async () => { await post(path, body); toast(`Not ${name}: remembered`); return true; } });
+}
+
 // Everything the device knows about one event.
 export function showEvent(event) {
-  return dialog(headline(event), () => h('div.stack', null,
+  return dialog(headline(event), close => h('div.stack', null,
     event.picture && h('div.picture', { style: { 'aspect-ratio': '1', 'max-height': '320px' } }, h('img', { src: event.picture, alt: `Face at this event${event.name ? `: ${event.name}` : ''}` })),
     h('div.row', null, pill(verdictOf(event)), event.kind === 'ended' && pill('left', 'End of the visit'), h('span.muted.small', null, when(event.captured_at))),
     event.reason && h('div.notice.calm', null, icon('about'), h('div', null, h('strong', null, 'Why'), sentence(event.reason.message))),
@@ -55,6 +64,7 @@ export function showEvent(event) {
       h('table', null, h('thead', null, h('tr', null, h('th', { scope: 'col' }, 'Reason'), h('th', { scope: 'col' }, 'Looks'))),
         h('tbody', null, event.reasons.map(reason => h('tr', null, h('td', null, sentence(reason.message)), h('td', null, format.number(reason.looks))))))),
     h('div.row', null, event.subject && event.name && link('Open this person', `/faces/${event.subject}`, { icon: 'person', small: true }),
+      event.kind === 'identified' && event.name && event.picture && may('operator') && button(`This is not ${event.name}`, { icon: 'close', small: true, onclick: async () => { if (await ruleOut(event.name, `/api/events/${event.id}/not`)) close(); } }),
       event.picture && h('a.button.small', { href: event.picture, download: `event-${event.id}.jpg` }, icon('down'), 'Picture')),
     h('p.hint', null, 'Event ', h('code', null, event.id))), { drawer: true });
 }

@@ -3,8 +3,8 @@
 import { get, may, post } from './api.js';
 import { h, put } from './dom.js';
 import { isAbort } from './errors.js';
-import { jobCard } from './jobview.js';
-import { bones, button, confirm, dialog, empty, failed, form, page, password, toast } from './ui.js';
+import { jobCard, renewTemplates } from './jobview.js';
+import { bones, button, dialog, empty, failed, form, page, password } from './ui.js';
 
 export const title = 'Jobs';
 
@@ -21,9 +21,7 @@ export function show({ signal }) {
   load();
   return page('Jobs', { narrow: true, lede: 'Long work runs in the background; this page may be closed meanwhile.', actions: [
     may('owner') && button('Back up', { icon: 'down', onclick: () => backup(load) }),
-    may('admin') && button('Renew templates', { onclick: async () => {
-      if (await confirm('Make all templates anew?', 'Needed after a change of the recognition network: templates of different networks cannot be compared. Pictures that were kept are used; recognition goes on meanwhile.', { action: 'Start', danger: false, work: () => post('/api/jobs/reembed').then(() => true) })) { toast('Started'); load(); }
-    } })] }, list);
+    may('admin') && button('Renew templates', { onclick: async () => { if (await renewTemplates()) load(); } })] }, list);
 }
 
 function backup(done) {
@@ -35,6 +33,6 @@ function backup(done) {
       await post('/api/jobs/backup', { passphrase: secret.input.value });
       close();
       done();
-    }, { text: 'Start the backup' }, h('p', null, 'People, samples, templates, settings and accounts in one file, to be restored on this or another device.'), secret, again);
+    }, { text: 'Start the backup' }, h('p', null, 'People, samples, templates and accounts in one file, to be restored on this or another device. Settings are not in it: they lie in settings.toml of the state folder.'), secret, again);
   });
 }

@@ -4,9 +4,9 @@ import { get, may, post, query as asked } from './api.js';
 import { h, icon, put } from './dom.js';
 import { isAbort, sentence, words } from './errors.js';
 import * as format from './format.js';
-import { button, dialog, empty, endless, pill } from './ui.js';
+import { button, confirm, dialog, empty, endless, pill, toast } from './ui.js';
 
-export const kinds = { import: 'Import', reembed: 'New templates for everybody', backup: 'Backup' };
+export const kinds = { import: 'Import', reembed: 'Missing templates', backup: 'Backup' };
 // Who may start a kind may also hold and end it.
 const least = { import: 'operator', reembed: 'admin', backup: 'owner' };
 const going = job => ['waiting', 'running', 'paused'].includes(job.state);
@@ -48,6 +48,11 @@ export function jobCard(first, { signal, ended = () => {} }) {
   paint();
   if (going(job)) timer = setTimeout(look, 600);
   return el;
+}
+
+// Starts making the templates that are missing, after saying what that is. Null: not wanted.
+export function renewTemplates() {
+  return confirm('Make the missing templates?', 'Needed after a change of the recognition network: templates of different networks cannot be compared. Samples without a template of the present network get one, made of the picture that was kept; the old ones stay, and recognition goes on meanwhile.', { action: 'Start', danger: false, work: async () => { await post('/api/jobs/reembed'); toast('Started'); return true; } });
 }
 
 // What came of a job that has ended; each kind tells something else.

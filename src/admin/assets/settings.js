@@ -21,8 +21,11 @@ const meaning = {
   'verification.threshold': ['Lower: a wrong claim is more often accepted.', 'Higher: a right claim is more often refused.', 'verification'],
 };
 
+// What a camera may or may not let itself be told.
+const adjustable = ['camera.exposure_us', 'camera.gain', 'camera.backlight_compensation'];
+
 export function show({ signal, query, block }) {
-  const changes = new Map(), fields = new Map();
+  const changes = new Map(), fields = new Map(), offers = new Map();
   let told = null, device = null, section = query.get('section'), leave = new AbortController();
   const search = h('input', { type: 'search', placeholder: 'Search settings', 'aria-label': 'Search settings', spellcheck: 'false', value: query.get('search') ?? '' });
   const chips = h('nav.chips.slide', { 'aria-label': 'Sections', style: { 'min-height': '34px' } });
@@ -43,6 +46,7 @@ export function show({ signal, query, block }) {
     leave.abort();
     leave = new AbortController();
     fields.clear();
+    offers.clear();
     const wanted = search.value.trim().toLowerCase();
     if (!told.sections.some(({ name }) => name === section)) section = told.sections[0].name;
     history.replaceState(null, '', `/settings?${wanted ? `search=${encodeURIComponent(wanted)}` : `section=${section}`}`);
@@ -97,9 +101,12 @@ export function show({ signal, query, block }) {
     label.className = 'label';
     const reset = !setting.locked && byPage(setting) && button('Back to the default', { kind: 'quiet', small: true, 'aria-label': `${plain(setting.key)}: back to what the file or the default says`, onclick: () => { changes.set(setting.path, null); return save(); } });
     const words = meaning[setting.path], force = words && device.thresholds?.[words[2]];
+    const offer = adjustable.includes(setting.path) && h('p.small.muted.offer', { style: { 'min-height': '1.4em' } });
+    if (offer) offers.set(setting.path, offer);
     return h('div.setting', { id: `set-${setting.path}` },
       h('div.stack.tight', null, label, h('p.small.muted', null, documented(setting.doc)),
         words && h('ul.small.muted', null, h('li', null, words[0]), h('li', null, words[1]), force != null && h('li', null, h('b', null, `In force now: ${format.score(force)}`))),
+        offer,
         setting.note && h('p.small.warn.toned', null, sentence(setting.note)),
         setting.locked && h('p.small.row', { style: { gap: '6px' } }, icon('lock'), setting.origin === 'default' ? 'Cannot be changed here.' : `Set by ${setting.origin}; cannot be changed here.`),
         !setting.locked && !byPage(setting) && setting.origin !== 'default' && h('p.small.muted', null, `Now from ${setting.origin}.`)),
@@ -150,10 +157,22 @@ export function show({ signal, query, block }) {
   const cameras = () => {
     const list = h('div.list', null, h('div', null, h('div.bone.grow'))), mine = leave.signal;
     const source = told.sections.find(({ name }) => name === 'camera').settings.find(({ key }) => key === 'source');
-    get('/api/cameras', { signal: mine }).then(({ cameras }) => put(list, cameras.length ? cameras.map(camera => h('div.wrap', null,
+    get('/api/cameras', { signal: mine }).then(({ cameras }) => { offered(cameras, source); put(list, cameras.length ? cameras.map(camera => h('div.wrap', null,
       h('span.grow', { style: { 'min-width': '180px' } }, h('b', null, camera.card ?? camera.path), h('span.line.muted.small', null, [camera.path, ...(camera.formats ?? []).map(format => `${format.fourcc}${format.sizes?.length ? ` up to ${largest(format.sizes)}` : ''}`)].join(', ')), camera.problem && h('span.line.small.warn.toned', null, sentence(camera.problem))),
-      source && !source.locked && button('Use it', { small: true, 'aria-label': `Use ${camera.card ?? camera.path}`, onclick: () => { change(source, camera.path); paint(); } }))) : h('div.muted', null, 'No camera is plugged in.')), error => { if (!isAbort(error)) put(list, h('div', null, failed(error))); });
+      source && !source.locked && button('Use it', { small: true, 'aria-label': `Use ${camera.card ?? camera.path}`, onclick: () => { change(source, camera.path); paint(); } }))) : h('div.muted', null, 'No camera is plugged in.')); }, error => { if (!isAbort(error)) put(list, h('div', null, failed(error))); });
     return h('section.card.flush', { 'aria-label': 'Cameras of this device' }, h('div.card-head', null, h('h2', null, 'Cameras of this device')), list);
+  };
+
+  // What the camera in use makes of exposure, gain and backlight, beside each of them.
+  const offered = (cameras, source) => {
+    const path = String(source?.value ?? 'auto').replace(/^v4l2:/, '');
+    const camera = path === 'auto' ? cameras.find(each => !each.problem) : cameras.find(each => each.path === path);
+    for (const [setting, el] of offers) {
+      const control = camera?.controls?.find(each => each.setting === setting);
+      el.textContent = !camera ? 'No camera that is plugged in is in use now.'
+        : !control ? `${camera.card || camera.path} lacks this control: the setting has no effect.`
+          : `${camera.card || camera.path} takes ${format.number(control.minimum)} to ${format.number(control.maximum)}${control.step > 1 ? ` in steps of ${format.number(control.step)}` : ''} and starts with ${format.number(control.default)}${control.value == null || control.value === control.default ? '' : `; now ${format.number(control.value)}`}.`;
+    }
   };
 
   // What belongs to a section besides its values.

@@ -19,6 +19,6 @@ export function show({ session, go }) {
       adopt(await post('/api/setup', { code: code.value.trim(), name: name.value.trim(), password: secret.input.value }));
       go('/', { replace: true });
     }, { text: 'Create the owner' },
-    field('Setup code', code, { hint: 'Shown in the log of the device, and on its display if it has one. It works once.' }),
+    field('Setup code', code, { hint: 'Shown in the log of the device. It works once.' }),
     field('Your name', name), secret)));
 }

@@ -65,7 +65,20 @@ export function show({ params: [id], signal, go, title: setTitle }) {
       await load();
     }, { text: 'Save' }, field('Name', name), field('Notes', notes), h('fieldset.field', null, h('legend.label', null, 'Groups'), chips),
     field('Recognised until', until, { hint: 'Empty: for good. Afterwards the person is treated as unknown.' }), announced),
+    others(subject),
     h('div', { style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, button('Erase this person', { kind: 'danger', icon: 'trash', onclick: () => erase(subject) }))];
+  };
+
+  // Faces of which somebody said that they are not this person.
+  const others = subject => {
+    const n = subject.counter_examples;
+    if (!n) return null;
+    const back = (text, which, title) => button(text, { small: true, onclick: async () => {
+      if (await confirm(title, `They are forgotten, and whoever looks like them may be taken for ${subject.name} again.`, { action: 'Take back', work: () => del(`/api/subjects/${id}/counter-examples?which=${which}`).then(() => true) })) { toast('Taken back'); await load(); }
+    } });
+    return h('section.stack.tight', { 'aria-label': 'Not this person', style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, h('h3', null, 'Not this person'),
+      h('p.small', null, `${format.count(n, 'face is', 'faces are')} remembered as not ${subject.name}: whoever looks more like one of them is not recognised as ${subject.name}.`),
+      h('div.row', null, back('Take back the last', 'last', 'Take back what was said last?'), back('Take back all', 'all', 'Take back all of them?')));
   };
 
   const erase = async subject => {

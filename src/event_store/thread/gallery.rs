@@ -53,6 +53,20 @@ impl StoreThread {
                 });
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
+            GalleryRequest::Not(id, face, reply) => {
+                let result = self.parts.gallery_store.add_counter_examples(id, std::slice::from_ref(&*face));
+                if result.is_ok() {
+                    self.changed(id);
+                }
+                let _ = reply.send(result.map_err(GalleryRefusal::from));
+            }
+            GalleryRequest::TakeBack(id, which, reply) => {
+                let result = self.parts.gallery_store.remove_counter_examples(id, which);
+                if result.is_ok() {
+                    self.changed(id);
+                }
+                let _ = reply.send(result.map_err(GalleryRefusal::from));
+            }
             GalleryRequest::Groups(reply) => {
                 let _ = reply.send(self.parts.gallery_store.groups().map_err(GalleryRefusal::from));
             }
@@ -73,7 +87,8 @@ impl StoreThread {
     fn details(&self, id: SubjectId) -> Result<SubjectDetails, GalleryRefusal> {
         let store = &self.parts.gallery_store;
         let subject = store.subject(id)?.ok_or(GalleryError::SubjectUnknown)?;
-        Ok(SubjectDetails { subject, samples: store.samples_of(id)? })
+        let counter_examples = store.counter_examples_of(id, &self.parts.space)?;
+        Ok(SubjectDetails { subject, samples: store.samples_of(id)?, counter_examples })
     }
 
     /// Out of the gallery on the disk, out of the one that is searched, and out of the events, in this

@@ -212,6 +212,18 @@ impl StoreThread {
             UpkeepRequest::CountStale(reply) => {
                 let _ = reply.send(store.count_stale(space).map_err(GalleryRefusal::from));
             }
+            UpkeepRequest::Staleness(reply) => {
+                // Counting reads every sample, and is asked for again and again by open pages.
+                let changes = *self.gallery_changes.borrow();
+                let counted = match self.stale.filter(|(at, _)| *at == changes) {
+                    Some((_, known)) => Ok(known),
+                    None => store.staleness(space),
+                };
+                if let Ok(staleness) = &counted {
+                    self.stale = Some((changes, *staleness));
+                }
+                let _ = reply.send(counted.map_err(GalleryRefusal::from));
+            }
             UpkeepRequest::Stale(after, limit, reply) => {
                 let _ = reply.send(store.stale_samples(space, after, limit).map_err(GalleryRefusal::from));
             }

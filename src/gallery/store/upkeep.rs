@@ -1,6 +1,8 @@
 //! Statements that keep a gallery fit: counter examples, and templates of a new network.
 
 use rusqlite::{OptionalExtension, Transaction, params};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::embedding::{Embedding, EmbeddingSpaceId};
@@ -21,6 +23,37 @@ pub struct StaleSample {
     pub subject: SubjectId,
     /// Whether its picture is kept, so that a template can be made.
     pub picture: bool,
+}
+
+/// Samples and subjects that wait for templates of an embedding space.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staleness {
+    /// Samples without one.
+    pub samples: u64,
+    /// Those of them whose picture is kept, so that one can be made.
+    pub renewable: u64,
+    /// Subjects that have no sample with one: none of them is recognised.
+    pub subjects: u64,
+}
+
+/// Which faces that are not a subject to forget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CounterExampleChoice {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that were noted last, together.
+    Last,
+}
+
+/// What was forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterExampleReceipt {
+    /// Faces.
+    pub removed: u64,
+    /// Whether nothing of them is left in the database's log either.
+    pub log_emptied: bool,
 }
 
 impl GalleryStore {
@@ -56,6 +89,39 @@ impl GalleryStore {
             }
             Ok(())
         })
+    }
+
+    /// How many faces are noted not to be this subject, in one space.
+    pub fn counter_examples_of(&self, id: SubjectId, space: &EmbeddingSpaceId) -> Result<u64, GalleryError> {
+        self.read("count who is not a subject", |db| {
+            db.prepare_cached(
+                "select count(*) from counter_example where subject = ?1 and embedding_space = ?2",
+            )?
+            .query_row(params![id.as_bytes(), space.as_str()], |row| row.get(0))
+        })
+    }
+
+    /// Forgets faces that were noted not to be this subject, so that nothing of them stays in these files.
+    pub fn remove_counter_examples(
+        &mut self,
+        id: SubjectId,
+        which: CounterExampleChoice,
+    ) -> Result<CounterExampleReceipt, GalleryError> {
+        let now = self.clock.wall();
+        let removed = self.write("forget who is not a subject", |transaction| {
+            touch(transaction, id, now)?;
+            let statement = match which {
+                CounterExampleChoice::All => "delete from counter_example where subject = ?1",
+                // Those of one note were added in one transaction, at one time.
+                CounterExampleChoice::Last => {
+                    "delete from counter_example where subject = ?1 and added_at = (
+                         select added_at from counter_example where subject = ?1 order by id desc limit 1)"
+                }
+            };
+            let removed = transaction.prepare_cached(statement)?.execute([id.as_bytes()])?;
+            Ok(removed as u64)
+        })?;
+        Ok(CounterExampleReceipt { removed, log_emptied: self.empty_log()? })
     }
 
     /// Samples without a template in this space, in the order of their ids, from the one after `after`
@@ -94,6 +160,29 @@ impl GalleryStore {
                      select 1 from template t where t.sample = s.id and t.embedding_space = ?1)",
             )?
             .query_row([space.as_str()], |row| row.get(0))
+        })
+    }
+
+    /// What waits for templates of this space. Reads every sample.
+    pub fn staleness(&self, space: &EmbeddingSpaceId) -> Result<Staleness, GalleryError> {
+        let now = self.clock.wall();
+        self.read("count what waits for another network", |db| {
+            let (samples, renewable) = db
+                .prepare_cached(
+                    "select count(*), coalesce(sum(exists (select 1 from picture p where p.sample = s.id)), 0)
+                     from sample s where not exists (
+                         select 1 from template t where t.sample = s.id and t.embedding_space = ?1)",
+                )?
+                .query_row([space.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let subjects = db
+                .prepare_cached(
+                    "select count(*) from subject s where (expires_at is null or expires_at > ?2)
+                     and exists (select 1 from template t where t.subject = s.id)
+                     and not exists (
+                         select 1 from template t where t.subject = s.id and t.embedding_space = ?1)",
+                )?
+                .query_row(params![space.as_str(), now.0], |row| row.get(0))?;
+            Ok(Staleness { samples, renewable, subjects })
         })
     }
 
