@@ -9,7 +9,7 @@ import { bones, button, dialog, empty, failed, form, page, password } from './ui
 export const title = 'Jobs';
 
 export function show({ signal }) {
-  const list = h('div.stack', { 'aria-live': 'polite' }, bones(3, 150));
+  const list = h('div.stack', null, bones(3, 150));
   const load = async () => {
     try {
       const { jobs } = await get('/api/jobs', { signal });

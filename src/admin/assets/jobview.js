@@ -13,15 +13,25 @@ const going = job => ['waiting', 'running', 'paused'].includes(job.state);
 
 export function jobCard(first, { signal, ended = () => {} }) {
   const el = h('article.card', { 'aria-label': kinds[first.kind] ?? first.kind });
-  let job = first, timer = 0, wait = 1000;
+  let job = first, timer = 0, wait = 1000, painted = null;
+  // The next look is moved up instead of a second one beside it.
   const act = (what, name, text, kind) => button(text, { icon: name, kind, small: true, onclick: async () => { job = (await post(`/api/jobs/${job.id}/${what}`)) ?? job; clearTimeout(timer); await look(); } });
+  const bar = h('progress', { 'aria-label': 'Progress' }), far = h('p.muted.small.num');
+  const state = h('span', { 'aria-live': 'polite' });
+  const progress = () => {
+    bar.max = job.total || 1;
+    if (job.total) bar.value = job.done; else bar.removeAttribute('value');
+    const left = job.state === 'running' && job.done > 3 && job.total ? (Date.now() - job.started_at) / job.done * (job.total - job.done) : null;
+    far.textContent = [job.total ? `${format.number(job.done)} of ${format.number(job.total)}` : 'Starting', left > 2000 && `about ${format.duration(left)} left`, job.message && sentence(job.message)].filter(Boolean).join(' · ');
+  };
+  // Buttons stay as they are while the state does: whoever is at one of them stays there.
   const paint = () => {
-    const bar = h('progress', { max: job.total || 1, 'aria-label': 'Progress' });
-    if (job.total) bar.setAttribute('value', job.done);
-    const speed = job.state === 'running' && job.done > 3 && job.total ? (Date.now() - job.started_at) / job.done * (job.total - job.done) : null;
-    put(el, h('div.head', null, h('h2', null, kinds[job.kind] ?? job.kind), pill(job.state)),
-      going(job) ? h('div.stack.tight', null, bar, h('p.muted.small.num', null, [job.total ? `${format.number(job.done)} of ${format.number(job.total)}` : 'Starting', speed > 2000 && `about ${format.duration(speed)} left`, job.message && sentence(job.message)].filter(Boolean).join(' · ')))
-        : h('div.stack.tight.small', null, result(job), job.message && h('p', null, sentence(job.message))),
+    progress();
+    if (painted === job.state && going(job)) return;
+    painted = job.state;
+    put(state, pill(job.state));
+    put(el, h('div.head', null, h('h2', null, kinds[job.kind] ?? job.kind), state),
+      going(job) ? h('div.stack.tight', null, bar, far) : h('div.stack.tight.small', null, result(job), job.message && h('p', null, sentence(job.message))),
       h('p.muted.small', null, `Started ${format.ago(job.started_at)}${job.by ? ` by ${job.by}` : ''}${job.ended_at ? `, took ${format.duration(job.ended_at - job.started_at)}` : ''}.`),
       h('div.row', null,
         may(least[job.kind]) && [job.state === 'running' && act('pause', 'pause', 'Pause'), job.state === 'paused' && act('resume', 'play', 'Go on', 'primary'), going(job) && act('cancel', 'close', 'Cancel', 'danger')],
@@ -34,6 +44,7 @@ export function jobCard(first, { signal, ended = () => {} }) {
       const over = going(job) && !going(now);
       job = now;
       wait = 1000;
+      el.querySelector('.wrong')?.remove();
       paint();
       if (over) ended(job);
     } catch (error) {
@@ -42,6 +53,7 @@ export function jobCard(first, { signal, ended = () => {} }) {
       el.querySelector('.wrong')?.remove();
       el.append(h('p.wrong.small.bad.toned', { role: 'status' }, `${words(error)} The job goes on; asking again.`));
     }
+    clearTimeout(timer);
     if (going(job)) timer = setTimeout(() => document.hidden ? document.addEventListener('visibilitychange', look, { once: true, signal }) : look(), wait);
   };
   signal.addEventListener('abort', () => clearTimeout(timer));

@@ -53,14 +53,21 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     const { groups } = await get('/api/groups', { signal });
     const name = h('input', { value: subject.name, required: true, maxlength: 200, autocomplete: 'off', spellcheck: 'false' });
     const notes = h('textarea', { value: subject.notes ?? '', maxlength: 2000, rows: 3 });
-    const until = h('input', { type: 'date', value: subject.expires_at ? format.dayKey(subject.expires_at) : '' });
+    const day = subject.expires_at ? format.dayKey(subject.expires_at) : '';
+    const until = h('input', { type: 'date', value: day });
     const announced = check('A sensor of its own in Home Assistant', { checked: subject.announced });
     const mine = new Set(subject.groups.map(group => group.id));
     const chips = h('div.chips', null, groups.length ? groups.map(group => h('label.chip', null, h('input.sr', { type: 'checkbox', value: group.id, checked: mine.has(group.id) }), group.name)) : h('span.hint', null, 'None made yet.'));
     return [h('h2', null, 'About'), form(async () => {
-      // The whole of the chosen day still counts.
-      const end = until.value ? new Date(`${until.value}T23:59:59`).getTime() : null;
-      await patch(`/api/subjects/${id}`, { name: name.value.trim(), notes: notes.value.trim() || null, groups: [...chips.querySelectorAll(':checked')].map(box => Number(box.value)), expires_at: end, announced: announced.input.checked });
+      const changes = {}, chosen = [...chips.querySelectorAll(':checked')].map(box => Number(box.value));
+      if (name.value.trim() !== subject.name) changes.name = name.value.trim();
+      if (notes.value.trim() !== (subject.notes ?? '')) changes.notes = notes.value.trim() || null;
+      if (chosen.length !== mine.size || chosen.some(group => !mine.has(group))) changes.groups = chosen;
+      if (announced.input.checked !== subject.announced) changes.announced = announced.input.checked;
+      // The whole of the chosen day still counts. A day that was not touched keeps its time, which may have
+      // been set elsewhere.
+      if (until.value !== day) changes.expires_at = until.value ? new Date(`${until.value}T23:59:59`).getTime() : null;
+      if (Object.keys(changes).length) await patch(`/api/subjects/${id}`, changes);
       toast('Saved');
       await load();
     }, { text: 'Save' }, field('Name', name), field('Notes', notes), h('fieldset.field', null, h('legend.label', null, 'Groups'), chips),
