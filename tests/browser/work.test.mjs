@@ -243,9 +243,8 @@ test('what the camera offers stands beside exposure, gain and backlight', async 
   const control = { setting: 'camera.gain', name: 'Gain', minimum: 0, maximum: 63, step: 1, default: 16, value: 20 };
   await page.route('**/api/cameras', (route) => route.fulfill({ json: { cameras: [{ path: '/dev/video0', card: 'Door Camera', formats: [], controls: [control] }] } }));
   await page.goto(`${device.origin}/settings?section=camera`);
-  await page.getByRole('button', { name: 'Use Door Camera' }).click();
   const offer = (setting) => page.locator(`[id="set-camera.${setting}"] .offer`);
-  // The source in use is the demo's scene, whatever is about to be chosen.
+  // What is in use is the demo's scene.
   await offer('gain').getByText('No camera that is plugged in is in use now.').waitFor();
   await page.route('**/api/settings', async (route) => {
     const answer = await route.fetch();
