@@ -210,7 +210,7 @@ fn two_uploads_have_a_place_and_whoever_is_disabled_meanwhile_enrols_nobody() {
     let (one, other) = (half(&operator, &bytes), half(&owner, &bytes));
     places_are_taken(&owner);
     owner.patch(&format!("/api/users/{id}"), &json!({ "disabled": true })).json(200);
-    assert_eq!(rest(one, &bytes).code(401), "signed_out");
+    assert_eq!(rest(one, &bytes).code(403), "forbidden");
     assert_eq!(owner.get("/api/jobs").json(200)["jobs"], json!([]));
     assert!(program.enrolled().is_empty());
     let job = rest(other, &bytes).json(202);

@@ -216,7 +216,7 @@ fn picture_is_given_back_and_goes_with_its_sample() {
 fn picture_that_would_be_too_large_is_encoded_worse_until_it_fits() {
     // Noise is what JPEG likes least.
     let mut random = Random(5);
-    let mut image = RgbImage::black(400, 400);
+    let mut image = RgbImage::black(600, 600);
     for value in image.pixels_mut() {
         *value = random.next() as u8;
     }
