@@ -19,7 +19,7 @@ export const PATIENCE = 30_000;
 export const OWNER = { name: 'owner', password: 'correct horse battery' };
 
 function program() {
-  const given = process.env.LIMEN_TEST_PROGRAM;
+  const given = process.env.LIMEN_TEST_PROGRAM && path.resolve(project, process.env.LIMEN_TEST_PROGRAM);
   const target = process.env.CARGO_TARGET_DIR ?? path.join(project, 'target');
   const found = [given, path.join(target, 'debug/limen'), path.join(target, 'release/limen')]
     .find((file) => file && fs.existsSync(file));
