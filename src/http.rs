@@ -47,7 +47,8 @@ pub use shelf::{SnapshotId, SnapshotShelf};
 pub(crate) use tls::Tls;
 pub use tls::stored_fingerprint;
 
-use places::{Allowance, Budget, Place, Places};
+use places::{Allowance, Budget};
+pub(crate) use places::{Full, Place, Places};
 use stream::Held;
 
 use crate::admin::problem::Problem;
@@ -267,7 +268,7 @@ async fn serve_within(limits: Limits, listener: TcpListener, parts: Parts, cance
         };
         let peer =
             Peer { address: from.ip().to_canonical(), tls: false, local: (server.parts.local)(&stream) };
-        let Some(place) = places.take(network(peer.address), limits.connections, limits.connections_each)
+        let Ok(place) = places.take(network(peer.address), limits.connections, limits.connections_each)
         else {
             server.parts.metrics.http_refused();
             server.turn_away(&stream, peer);
@@ -327,7 +328,7 @@ impl Server {
         self: Arc<Self>,
         stream: TcpStream,
         peer: Peer,
-        place: Place,
+        place: Place<IpAddr>,
         cancel: CancellationToken,
     ) {
         keep_probing(&stream);

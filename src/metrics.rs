@@ -144,9 +144,15 @@ impl Metrics {
         self.rings.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request was put into the queue of the thread `store`.
-    pub fn store_request_queued(&self) {
-        self.store_in.fetch_add(1, Ordering::Relaxed);
+    /// A request is about to be put into the queue of the thread `store`; how many waited in it until now.
+    pub fn store_request_queued(&self) -> u64 {
+        let queued = self.store_in.fetch_add(1, Ordering::Relaxed);
+        queued.saturating_sub(self.store_out.load(Ordering::Relaxed))
+    }
+
+    /// It was not put there after all.
+    pub fn store_request_refused(&self) {
+        self.store_in.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The thread `store` has taken a request from its queue.
@@ -174,7 +180,8 @@ impl Metrics {
         self.stuck.store(stuck.map(Arc::new));
     }
 
-    fn store_waiting(&self) -> u64 {
+    /// Requests that wait for the thread `store`.
+    pub(crate) fn store_waiting(&self) -> u64 {
         // Read in this order the difference cannot be negative, but for a request in between.
         let taken = self.store_out.load(Ordering::Relaxed);
         self.store_in.load(Ordering::Relaxed).saturating_sub(taken)

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::decode::still;
 use crate::embedding::Embedding;
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
 use crate::examiner::{ExamineError, Examiner, Urgency};
@@ -163,9 +162,8 @@ fn template(parts: &ReembedParts, sample: &StaleSample) -> Result<Made, Stopped>
         return Ok(Made::NoPicture);
     }
     let Some(jpeg) = parts.store.picture_of(sample.id).map_err(stopped)? else { return Ok(Made::NoPicture) };
-    let Ok(image) = still(&jpeg) else { return Ok(Made::NoFace) };
     // It was usable when it was enrolled, by the limits of then.
-    match parts.examiner.of_every_face().examine_image_blocking(image, Urgency::Batch) {
+    match parts.examiner.of_every_face().examine_blocking(jpeg, Urgency::Batch) {
         Ok(examined) => {
             Ok(examined.in_the_middle().and_then(|face| face.embedding).map_or(Made::NoFace, Made::Template))
         }

@@ -54,10 +54,6 @@ async fn is_not(State(site): State<Arc<Site>>, Named(id): Named<String>) -> Resu
     }
     let gone = || Problem::conflict("subject_gone", "whom this event named is not enrolled any more");
     let subject = event.subject.ok_or_else(gone)?;
-    site.store.subject(subject).await.map_err(|refusal| match refusal {
-        GalleryRefusal::Gallery(GalleryError::SubjectUnknown) => gone(),
-        other => other.into(),
-    })?;
     let no_picture = || {
         let text = "the picture of this event is not kept, so there is no face to remember; `events.keep_crops` \
                     keeps those of the events to come";
@@ -71,8 +67,11 @@ async fn is_not(State(site): State<Arc<Site>>, Named(id): Named<String>) -> Resu
         Err(other) => return Err(other.into()),
     };
     let no_face = || Problem::unusable("no_face", "no face is found again in the picture of this event");
-    site.store.is_not(subject, face.ok_or_else(no_face)?).await?;
-    let counter_examples = site.store.subject(subject).await?.counter_examples;
+    let noted = site.store.is_not(subject, face.ok_or_else(no_face)?).await;
+    let counter_examples = noted.map_err(|refusal| match refusal {
+        GalleryRefusal::Gallery(GalleryError::SubjectUnknown) => gone(),
+        other => other.into(),
+    })?;
     Ok(Json(CountView { counter_examples }))
 }
 

@@ -18,13 +18,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::access::{Access, Caller, Role, Scope};
 use super::live::{BoxView, ReasonView};
 use super::operation::{Asked, Named, Operation};
 use super::problem::Problem;
-use super::site::{EXPORTS, Site};
+use super::site::Site;
 use super::socket::{self, Gone, Peer};
 use crate::clock::UnixMillis;
 use crate::event::EndVerdict;
@@ -394,7 +394,7 @@ async fn export(
 ) -> Result<Response, Problem> {
     let ExportQuery { format, kind, verdict, from, to, .. } = query;
     let filter = filter((kind, verdict), query.subject.as_deref(), query.reason.as_deref(), (from, to))?;
-    let place = export_place(&site)?;
+    let place = site.export_place()?;
     // The first batch before the answer begins, so that a store that cannot be read is an error and no
     // empty file.
     let first = site.store.list_events(filter.clone(), None, BATCH).await?;
@@ -415,16 +415,6 @@ async fn export(
     };
     let headers = [(CONTENT_TYPE, media_type), (CONTENT_DISPOSITION, name)];
     Ok((headers, Body::new(Chunks(receiver))).into_response())
-}
-
-/// A place for whoever fetches what takes long to send.
-pub(super) fn export_place(site: &Site) -> Result<OwnedSemaphorePermit, Problem> {
-    Arc::clone(&site.exports).try_acquire_owned().map_err(|_| {
-        Problem::busy(format!(
-            "{EXPORTS} exports or files are being fetched already; try again when one is done"
-        ))
-        .retry_after(10)
-    })
 }
 
 async fn write_export(

@@ -273,7 +273,7 @@ impl From<GalleryRefusal> for Problem {
         match refusal {
             GalleryRefusal::Store(refusal) => refusal.into(),
             GalleryRefusal::Gallery(error) => error.into(),
-            GalleryRefusal::Enrolment(error) => super::subjects::refused_enrolment(error, &[]),
+            GalleryRefusal::Enrolment(error) => super::enrolment::refused_enrolment(error, &[]),
         }
     }
 }

@@ -19,10 +19,10 @@ use tokio::sync::{SemaphorePermit, mpsc, watch};
 use zeroize::Zeroizing;
 
 use super::access::{Access, AuditDetail, Caller, Role};
-use super::events::export_place;
+use super::incoming::{announced, next_part};
 use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
-use super::site::{IMPORTS, Site};
+use super::site::Site;
 use crate::archive::{Archive, MAX_ENTRIES};
 use crate::backup::BackupSource;
 use crate::config::Config;
@@ -297,8 +297,7 @@ async fn upload(
     let desk = site.work.clone();
     let config = Arc::clone(&desk.config.borrow());
     let limit = largest_archive(&config);
-    let announced = request.headers().get(CONTENT_LENGTH);
-    let announced = announced.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = announced(request.headers());
     let body = request.into_body();
     let _place = match place(&site, limit, announced) {
         Ok(place) => place,
@@ -332,19 +331,12 @@ fn place(site: &Site, limit: u64, announced: Option<u64>) -> Result<SemaphorePer
         return Err(SpoolError::TooLarge { limit }.into());
     }
     site.work.jobs.room(JobKind::Import)?;
-    site.imports.try_acquire().map_err(|_| {
-        Problem::busy(format!("{IMPORTS} archives come in already; try again when one of them has"))
-            .retry_after(10)
-    })
+    site.import_place()
 }
 
 /// Reads a body to its end and forgets it.
 async fn drain(mut body: Body) {
-    while let Some(Ok(_)) = next_frame(&mut body).await {}
-}
-
-async fn next_frame(body: &mut Body) -> Option<Result<Frame<Bytes>, axum::Error>> {
-    std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+    while let Some(Ok(_)) = next_part(&mut body).await {}
 }
 
 /// Takes a body into a spool, as it comes.
@@ -367,7 +359,7 @@ async fn spool(
     });
     let mut broken = None;
     loop {
-        match next_frame(&mut body).await {
+        match next_part(&mut body).await {
             None => break,
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data()
@@ -402,7 +394,7 @@ async fn download(
 ) -> Result<Response, Problem> {
     let jobs = site.work.jobs.clone();
     let Download { spool, name } = jobs.download(id).ok_or_else(|| Problem::missing("file"))?;
-    let place = export_place(&site)?;
+    let place = site.export_place()?;
     let length = spool.len();
     let (give, chunks) = mpsc::channel(CHUNKS);
     let accounts = Arc::clone(&site.accounts);

@@ -1,13 +1,12 @@
 //! Giving pictures: uploads and frames of the device camera, examined and put on the tray.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
@@ -16,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::access::{Access, Caller, Role, Scope, Who};
 use super::faces::{FaceRef, FaceView};
+use super::incoming::{announced, next_part};
 use super::operation::{Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
@@ -91,7 +91,7 @@ async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PictureView>), Problem> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let announced = announced(&headers).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     // Before anything of it is read into memory, and until it is examined.
     let room = site.faces.room_for(announced)?;
     let bytes = read(body, announced.unwrap_or(0)).await?;
@@ -103,7 +103,7 @@ async fn upload(
 /// A body as one run of bytes, never held twice: that is what room was made for.
 async fn read(mut body: Body, announced: usize) -> Result<Vec<u8>, Problem> {
     let mut bytes = Vec::with_capacity(announced.min(MAX_STILL_BYTES));
-    while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(frame) = next_part(&mut body).await {
         let frame = frame.map_err(|error| Problem::invalid(format!("the upload broke off: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if bytes.len() + data.len() > MAX_STILL_BYTES {

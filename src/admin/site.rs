@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::accounts::Accounts;
 use super::faces::Faces;
 use super::jobs::JobDesk;
 use super::live::LiveView;
 use super::overview::ModelsView;
+use super::problem::Problem;
 use super::settings::SettingsDesk;
 use super::socket::Places;
 use crate::clock::Clock;
@@ -75,6 +76,24 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// A place for whoever fetches what takes long to send.
+    pub(super) fn export_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.exports).try_acquire_owned().map_err(|_| {
+            Problem::busy(format!(
+                "{EXPORTS} exports or files are being fetched already; try again when one is done"
+            ))
+            .retry_after(10)
+        })
+    }
+
+    /// A place for an archive that comes in.
+    pub(super) fn import_place(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.imports.try_acquire().map_err(|_| {
+            Problem::busy(format!("{IMPORTS} archives come in already; try again when one of them has"))
+                .retry_after(10)
+        })
+    }
+
     /// What drops pictures whose time in memory is over, whether or not anybody asks for them.
     pub(crate) fn sweep(&self) -> Arc<dyn Fn() + Send + Sync> {
         let (shelf, faces) = (Arc::clone(&self.shelf), Arc::clone(&self.faces));

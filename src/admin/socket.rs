@@ -1,19 +1,18 @@
 //! What every WebSocket of the device keeps to: small messages in, nobody is waited for without end, and
 //! a connection nobody listens to any more is closed.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use super::access::{Caller, Role, Who};
 use super::problem::Problem;
 use super::site::Site;
+use crate::http::{self, Full};
 
 /// The longest message that is taken: a word.
 const LONGEST_IN: usize = 256;
@@ -28,9 +27,8 @@ const CHATTER: u32 = 200;
 
 /// Connections of one kind there may be: in all, and of one user or token, who must not take them all.
 pub(crate) struct Places {
-    all: Arc<Semaphore>,
-    each: usize,
-    held: Arc<Mutex<HashMap<Holder, usize>>>,
+    taken: Arc<http::Places<Holder>>,
+    most: usize,
 }
 
 /// Whose a place is: all sessions of a user are one.
@@ -41,52 +39,25 @@ enum Holder {
     Other,
 }
 
-/// A place that is taken; free again when dropped.
-struct Place {
-    holder: Holder,
-    held: Arc<Mutex<HashMap<Holder, usize>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
 impl Places {
     /// So many, a quarter of them for one user or token.
     pub(crate) fn new(most: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(most)), each: most.div_ceil(4), held: Arc::default() }
+        Self { taken: Arc::default(), most }
     }
 
-    fn take(&self, who: Who) -> Result<Place, Problem> {
+    fn take(&self, who: Who) -> Result<http::Place<Holder>, Problem> {
         let holder = match who {
             Who::User { user, .. } => Holder::User(user),
             Who::Token { token } => Holder::Token(token),
             Who::Local | Who::Nobody => Holder::Other,
         };
-        let all = Arc::clone(&self.all).try_acquire_owned();
-        let permit =
-            all.map_err(|_| Problem::busy("as many as can be served are watching already; try again later"))?;
-        let mut held = locked(&self.held);
-        let theirs = held.entry(holder).or_insert(0);
-        if *theirs >= self.each {
-            return Err(Problem::busy("you are watching as often as one may; close another page first"));
-        }
-        *theirs += 1;
-        Ok(Place { holder, held: Arc::clone(&self.held), _permit: permit })
+        self.taken.take(holder, self.most, self.most.div_ceil(4)).map_err(|full| {
+            Problem::busy(match full {
+                Full::All => "as many as can be served are watching already; try again later",
+                Full::Each => "you are watching as often as one may; close another page first",
+            })
+        })
     }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = locked(&self.held);
-        if let Some(theirs) = held.get_mut(&self.holder) {
-            *theirs -= 1;
-            if *theirs == 0 {
-                held.remove(&self.holder);
-            }
-        }
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes a connection over, if there is still a place, and runs `work` on it for as long as the caller
@@ -135,7 +106,7 @@ pub(super) struct Peer {
     site: Arc<Site>,
     who: Who,
     least: Role,
-    _place: Place,
+    _place: http::Place<Holder>,
 }
 
 /// The connection is over.
@@ -229,7 +200,7 @@ mod tests {
         let more: Vec<_> = (3..5).flat_map(|id| [user(id, id).unwrap(), user(id, id).unwrap()]).collect();
         assert!(user(9, 9).is_err(), "all are taken");
         drop((again, more, others));
-        assert!(locked(&places.held).is_empty());
+        assert_eq!(places.taken.holders(), 0);
         assert!(user(9, 9).is_ok());
     }
 }

@@ -312,7 +312,7 @@ pub(super) fn read_bounded(path: &Path) -> Result<String, Problem> {
 }
 
 /// The line, counted from 1, that holds byte `offset`.
-fn line_of(text: &str, offset: usize) -> usize {
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count()
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::declare::{Effect, Setting, find};
 use super::error::{ConfigError, Origin, Problem, quoted};
-use super::layers::{Layers, read_bounded};
+use super::layers::{Layers, line_of, read_bounded};
 
 /// Name in the state folder.
 pub const PAGE_FILE: &str = "settings.toml";
@@ -115,8 +115,7 @@ impl PageSettings {
         let name = path.to_string_lossy().into_owned();
         text.parse().map(Self).map_err(|error: toml::de::Error| {
             let message = quoted(error.message());
-            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
+            let line = line_of(&text, error.span().map_or(0, |span| span.start));
             Problem::Syntax { message, origin: Origin::File { name, line } }.into()
         })
     }

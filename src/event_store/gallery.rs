@@ -72,8 +72,8 @@ pub enum GalleryRequest {
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// Remove one sample.
     RemoveSample(SampleId, Reply<RemovalReceipt>),
-    /// A face is not this subject.
-    Not(SubjectId, Box<Embedding>, Reply<()>),
+    /// A face is not this subject; how many are noted not to be it then.
+    Not(SubjectId, Box<Embedding>, Reply<u64>),
     /// Forget faces that were noted not to be a subject.
     TakeBack(SubjectId, CounterExampleChoice, Reply<CounterExampleReceipt>),
     /// All groups.
@@ -151,8 +151,8 @@ impl StoreHandle {
         self.ask_gallery(|reply| GalleryRequest::RemoveSample(id, reply)).await
     }
 
-    /// Notes that a face is not this subject, though it looks like it.
-    pub async fn is_not(&self, id: SubjectId, face: Embedding) -> Result<(), GalleryRefusal> {
+    /// Notes that a face is not this subject, though it looks like it; how many are noted then.
+    pub async fn is_not(&self, id: SubjectId, face: Embedding) -> Result<u64, GalleryRefusal> {
         self.ask_gallery(|reply| GalleryRequest::Not(id, Box::new(face), reply)).await
     }
 

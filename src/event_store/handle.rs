@@ -1,7 +1,6 @@
 //! How the other threads and tasks reach the thread `store`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
@@ -132,8 +131,6 @@ pub enum EventRequest {
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     pub(super) requests: SyncSender<Request>,
-    /// How many of them wait.
-    pub(super) waiting: Arc<AtomicUsize>,
     pub(super) outbox: watch::Receiver<Outbox>,
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
@@ -146,7 +143,6 @@ impl StoreHandle {
     /// Hands an event over, waiting while the queue is full; `false` when the program is ending.
     pub fn record(&self, event: IdentityEvent) -> bool {
         self.metrics.store_request_queued();
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.requests.send(Request::Record(Box::new(event))).is_ok()
     }
 
@@ -238,8 +234,8 @@ impl StoreHandle {
 
     pub(super) fn send(&self, request: Request) -> Result<(), StoreRefusal> {
         // Counted before it is sent: the thread may have taken it by the time this goes on.
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let result = if before >= REQUESTS - FOR_EVENTS && !request.may_fill_the_queue() {
+        let before = self.metrics.store_request_queued();
+        let result = if before >= (REQUESTS - FOR_EVENTS) as u64 && !request.may_fill_the_queue() {
             Err(StoreRefusal::Busy)
         } else {
             self.requests.try_send(request).map_err(|error| match error {
@@ -247,9 +243,8 @@ impl StoreHandle {
                 TrySendError::Disconnected(_) => StoreRefusal::Ended,
             })
         };
-        match result {
-            Ok(()) => self.metrics.store_request_queued(),
-            Err(_) => drop(self.waiting.fetch_sub(1, Ordering::Relaxed)),
+        if result.is_err() {
+            self.metrics.store_request_refused();
         }
         result
     }
@@ -282,7 +277,6 @@ pub(crate) mod tests {
             let (requests, taken) = sync_channel(REQUESTS);
             let handle = Self {
                 requests,
-                waiting: Arc::default(),
                 outbox: watch::channel(Outbox::default()).1,
                 face_unlock: watch::channel(true).1,
                 gallery_changes: watch::channel(0).1,
@@ -316,7 +310,7 @@ pub(crate) mod tests {
             rings += 1;
         }
         assert_eq!(rings, FOR_EVENTS);
-        assert_eq!(handle.waiting.load(Ordering::Relaxed), REQUESTS, "what was refused is not counted");
+        assert_eq!(handle.metrics.store_waiting(), REQUESTS as u64, "what was refused is not counted");
         assert_eq!(taken.try_iter().count(), REQUESTS);
     }
 

@@ -9,7 +9,7 @@ mod sightings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -67,7 +67,6 @@ pub struct StoreParts {
 pub struct StoreThread {
     parts: StoreParts,
     requests: Receiver<Request>,
-    waiting: Arc<AtomicUsize>,
     outbox: watch::Sender<super::Outbox>,
     face_unlock: watch::Sender<bool>,
     gallery_changes: watch::Sender<u64>,
@@ -103,10 +102,8 @@ impl StoreThread {
         let outbox = watch::Sender::new(parts.events.outbox());
         let face_unlock = watch::Sender::new(parts.events.face_unlock()?);
         let gallery_changes = watch::Sender::new(0);
-        let waiting = Arc::new(AtomicUsize::new(0));
         let handle = StoreHandle {
             requests: sender,
-            waiting: Arc::clone(&waiting),
             outbox: outbox.subscribe(),
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
@@ -119,7 +116,6 @@ impl StoreThread {
         let thread = Self {
             parts,
             requests,
-            waiting,
             outbox,
             face_unlock,
             gallery_changes,
@@ -146,7 +142,7 @@ impl StoreThread {
                 Some(request) => Some(request),
                 None => match self.requests.recv_timeout(WAIT) {
                     Ok(request) => {
-                        self.taken();
+                        self.parts.metrics.store_request_taken();
                         Some(request)
                     }
                     Err(RecvTimeoutError::Timeout) => None,
@@ -167,12 +163,6 @@ impl StoreThread {
         }
     }
 
-    /// Counts a request that has left the queue.
-    fn taken(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.parts.metrics.store_request_taken();
-    }
-
     /// What still waits in memory has its last chance.
     fn end(mut self) -> anyhow::Result<()> {
         self.parts.events.retry().with_context(|| {
@@ -189,11 +179,11 @@ impl StoreThread {
         while group.len() < GROUP {
             match self.requests.try_recv() {
                 Ok(Request::Record(event)) => {
-                    self.taken();
+                    self.parts.metrics.store_request_taken();
                     group.push(*event);
                 }
                 Ok(request) => {
-                    self.taken();
+                    self.parts.metrics.store_request_taken();
                     other = Some(request);
                     break;
                 }

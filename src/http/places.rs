@@ -1,6 +1,7 @@
-//! How much one address, or all of them, may take: connections, and requests over time.
+//! How much one, or all together, may take: places for what stays open, and requests of an address over time.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -9,45 +10,69 @@ use crate::clock::Monotonic;
 /// Addresses whose requests are counted; of more, the one that asked longest ago is forgotten.
 const REMEMBERED: usize = 1024;
 
-/// Open connections, in all and by address.
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    taken: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-/// A place for one connection; free again when dropped.
+/// What is open, in all and by whoever holds it: connections by address, WebSockets by user.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
+pub(crate) struct Places<K> {
+    taken: Mutex<(usize, HashMap<K, usize>)>,
 }
 
-impl Places {
-    /// A place for a connection from an address, unless it or all together have too many.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr, most: usize, most_each: usize) -> Option<Place> {
+/// A place; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<K: Copy + Eq + Hash> {
+    places: Arc<Places<K>>,
+    holder: K,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// All together have as many as there are.
+    All,
+    /// This one has as many as one may.
+    Each,
+}
+
+impl<K> Default for Places<K> {
+    fn default() -> Self {
+        Self { taken: Mutex::new((0, HashMap::new())) }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Places<K> {
+    /// A place for somebody, unless they or all together have too many.
+    pub(crate) fn take(self: &Arc<Self>, holder: K, most: usize, most_each: usize) -> Result<Place<K>, Full> {
         let mut taken = self.locked();
-        let theirs = taken.1.get(&address).copied().unwrap_or(0);
-        if taken.0 >= most || theirs >= most_each {
-            return None;
+        let theirs = taken.1.get(&holder).copied().unwrap_or(0);
+        if taken.0 >= most {
+            return Err(Full::All);
+        }
+        if theirs >= most_each {
+            return Err(Full::Each);
         }
         taken.0 += 1;
-        taken.1.insert(address, theirs + 1);
-        Some(Place { places: Arc::clone(self), address })
+        taken.1.insert(holder, theirs + 1);
+        Ok(Place { places: Arc::clone(self), holder })
     }
 
-    fn locked(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
+    /// How many hold at least one.
+    #[cfg(test)]
+    pub(crate) fn holders(&self) -> usize {
+        self.locked().1.len()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, (usize, HashMap<K, usize>)> {
         self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-impl Drop for Place {
+impl<K: Copy + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.places.locked();
         taken.0 = taken.0.saturating_sub(1);
-        if let Some(theirs) = taken.1.get_mut(&self.address) {
+        if let Some(theirs) = taken.1.get_mut(&self.holder) {
             *theirs -= 1;
             if *theirs == 0 {
-                taken.1.remove(&self.address);
+                taken.1.remove(&self.holder);
             }
         }
     }
@@ -105,14 +130,14 @@ mod tests {
     fn places_are_bounded_in_all_and_for_each_and_come_back() {
         let places = Arc::new(Places::default());
         let held: Vec<_> = (0..2).map(|_| places.take(address(1), 3, 2).unwrap()).collect();
-        assert!(places.take(address(1), 3, 2).is_none());
+        assert_eq!(places.take(address(1), 3, 2).err(), Some(Full::Each));
         let other = places.take(address(2), 3, 2).unwrap();
-        assert!(places.take(address(3), 3, 2).is_none());
+        assert_eq!(places.take(address(3), 3, 2).err(), Some(Full::All));
         drop(other);
-        assert!(places.take(address(3), 3, 2).is_some());
+        assert!(places.take(address(3), 3, 2).is_ok());
         drop(held);
-        assert!(places.take(address(1), 3, 2).is_some());
-        assert_eq!(places.locked().1.len(), 0);
+        assert!(places.take(address(1), 3, 2).is_ok());
+        assert_eq!(places.holders(), 0);
     }
 
     #[test]

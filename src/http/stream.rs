@@ -1,6 +1,7 @@
 //! A connection's bytes: with the place it takes, and an end for those who do not read.
 
 use std::io::{Error, ErrorKind, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,11 +18,11 @@ pub(super) struct Held<S> {
     patience: Duration,
     /// Set while a write waits.
     alarm: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    _place: Place<IpAddr>,
 }
 
 impl<S> Held<S> {
-    pub(super) fn new(inner: S, patience: Duration, place: Place) -> Self {
+    pub(super) fn new(inner: S, patience: Duration, place: Place<IpAddr>) -> Self {
         Self { inner, patience, alarm: None, _place: place }
     }
 

@@ -225,22 +225,8 @@ export async function recording(folder, files, repeat = 1) {
   const browser = await launch();
   const page = await browser.newPage();
   const frames = [];
-  for (const name of files) {
-    const drawn = await page.evaluate(async (base64) => {
-      const picture = new Image();
-      picture.src = `data:image/jpeg;base64,${base64}`;
-      await picture.decode();
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [640, 480];
-      const drawing = canvas.getContext('2d');
-      drawing.fillStyle = '#708090';
-      drawing.fillRect(0, 0, 640, 480);
-      const scale = 480 / picture.naturalHeight;
-      const width = picture.naturalWidth * scale;
-      drawing.drawImage(picture, (640 - width) / 2, 0, width, 480);
-      return canvas.toDataURL('image/jpeg', 0.92).split(',')[1];
-    }, fs.readFileSync(name).toString('base64'));
-    frames.push(...Array(repeat).fill(Buffer.from(drawn, 'base64')));
+  for (const file of files) {
+    frames.push(...Array(repeat).fill(await drawn(page, 640, 480, [{ file, high: 480 }])));
   }
   await browser.close();
   const file = path.join(folder, `camera-${files.length}.mjpeg`);
@@ -248,19 +234,21 @@ export async function recording(folder, files, repeat = 1) {
   return file;
 }
 
-// Draws portraits in the browser: `pieces` are {name, x, y, wide, filter, turn} on a grey picture of
-// that size; the JPEG.
+// Draws portraits in the browser: `pieces` are {name or file, x, y, wide, filter, turn}, or in the middle
+// with {high}, on a grey picture of that size; the JPEG.
 export async function drawn(page, width, height, pieces) {
-  const given = pieces.map((piece) => ({ ...piece, picture: piece.name && fs.readFileSync(portrait(piece.name)).toString('base64') }));
+  const given = pieces.map((piece) => ({ ...piece, picture: fs.readFileSync(piece.file ?? portrait(piece.name)).toString('base64') }));
   const base64 = await page.evaluate(async ([width, height, pieces]) => {
     const canvas = document.createElement('canvas');
     Object.assign(canvas, { width, height });
     const drawing = canvas.getContext('2d');
     drawing.fillStyle = '#708090';
     drawing.fillRect(0, 0, width, height);
-    for (const { picture, x = 0, y = 0, wide = width, filter = 'none', turn = 0 } of pieces) {
+    for (const { picture, high, y = 0, filter = 'none', turn = 0, ...piece } of pieces) {
       const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
       const image = await createImageBitmap(new Blob([bytes], { type: 'image/jpeg' }));
+      const wide = high ? high * image.width / image.height : piece.wide ?? width;
+      const x = high ? (width - wide) / 2 : piece.x ?? 0;
       drawing.save();
       drawing.filter = filter;
       drawing.translate(x, y);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body as HttpBody;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use super::{Access, AuditDetail, Caller, Scope, Who, origin};
 use crate::admin::accounts::{
     AccountError, Actor, LiveSession, NewAuditEntry, Use, csrf, same, session_token,
 };
+use crate::admin::incoming::announced;
 use crate::admin::operation::{Body, Gives, Operation, SMALL_BODY};
 use crate::admin::problem::Problem;
 use crate::admin::site::Site;
@@ -150,8 +151,7 @@ impl Gate {
 
     /// Whether what is announced may come at all.
     fn check_body(&self, headers: &HeaderMap) -> Result<usize, Problem> {
-        let length = headers.get(CONTENT_LENGTH);
-        let announced = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok()).unwrap_or(0);
+        let announced = announced(headers).unwrap_or(0);
         let has_body = headers.contains_key(TRANSFER_ENCODING) || announced > 0;
         let most = match self.body {
             Body::None => 0,
@@ -206,8 +206,8 @@ impl Gate {
         }
     }
 
-    /// What the audit log says of a change or of what was carried away, or that it was tried. Of strangers only what was slowed down
-    /// before, or succeeded: whatever else they send must not fill the log.
+    /// What the audit log says of a change or of what was carried away, or that it was tried. Of strangers
+    /// only what was slowed down before, or succeeded: whatever else they send must not fill the log.
     fn entry(
         &self,
         identity: &Identity,

@@ -40,8 +40,22 @@ export function query(parameters) {
   return text && `?${text}`;
 }
 
+// Once more where another tab has signed in anew since this page was loaded: its token is known by asking
+// again.
+async function renewed(attempt) {
+  try {
+    return await attempt();
+  } catch (error) {
+    if (error.status !== 403 || error.code !== 'csrf') throw error;
+    await readSession();
+    return attempt();
+  }
+}
+
+const call = (method, path, options) => renewed(() => ask(method, path, options));
+
 // With `background` the page asks by itself, which keeps no session alive.
-async function call(method, path, { body, signal, type, background } = {}, again = true) {
+async function ask(method, path, { body, signal, type, background } = {}) {
   const headers = { Accept: 'application/json' };
   if (background) headers['X-Limen-Background'] = '1';
   if (method !== 'GET' && session?.csrf) headers['X-CSRF-Token'] = session.csrf;
@@ -59,11 +73,6 @@ async function call(method, path, { body, signal, type, background } = {}, again
   }
   if (answer.ok) return read(answer);
   const failure = fromAnswer(answer.status, await read(answer).catch(() => null), answer.headers.get('Retry-After'));
-  // Another tab has signed in anew since this page was loaded: its token is known by asking again.
-  if (again && failure.status === 403 && failure.code === 'csrf') {
-    await readSession();
-    return call(method, path, { body, signal, type, background }, false);
-  }
   if (failure.status === 401 && ['signed_out', 'http_401'].includes(failure.code) && session?.state === 'signed_in') ended();
   throw failure;
 }
@@ -74,18 +83,7 @@ async function read(answer) {
 }
 
 // Sends a large body and tells how far it is, which fetch cannot.
-export async function upload(path, blob, options) {
-  try {
-    return await transfer(path, blob, options);
-  } catch (error) {
-    // As in call().
-    if (error.status === 403 && error.code === 'csrf') {
-      await readSession();
-      return transfer(path, blob, options);
-    }
-    throw error;
-  }
-}
+export const upload = (path, blob, options) => renewed(() => transfer(path, blob, options));
 
 function transfer(path, blob, { type, signal, progress }) {
   return new Promise((resolve, reject) => {

@@ -31,14 +31,8 @@ export function sort(files) {
 
 // What the device takes in one archive.
 async function readLimits(signal) {
-  try {
-    const { archive_bytes: bytes, entries } = await get('/api/imports/limits', { signal });
-    return { bytes, entries };
-  } catch (error) {
-    // A device that does not tell them has these.
-    if (error.status === 404) return { bytes: 512 * 2 ** 20, entries: 20_000 };
-    throw error;
-  }
+  const { archive_bytes: bytes, entries } = await get('/api/imports/limits', { signal });
+  return { bytes, entries };
 }
 
 // A pause that a hidden page keeps too: parts go on while somebody looks at another tab.

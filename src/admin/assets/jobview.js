@@ -11,7 +11,7 @@ export const kinds = { import: 'Import', reembed: 'Missing templates', backup: '
 const least = { import: 'operator', reembed: 'admin', backup: 'owner' };
 const going = job => ['waiting', 'running', 'paused'].includes(job.state);
 
-export function jobCard(first, { signal, ended = () => {} }) {
+export function jobCard(first, { signal }) {
   const el = h('article.card', { 'aria-label': kinds[first.kind] ?? first.kind });
   let job = first, timer = 0, wait = 1000, painted = null;
   // The next look is moved up instead of a second one beside it.
@@ -40,13 +40,10 @@ export function jobCard(first, { signal, ended = () => {} }) {
   };
   const look = async () => {
     try {
-      const now = await get(`/api/jobs/${job.id}`, { signal, background: true });
-      const over = going(job) && !going(now);
-      job = now;
+      job = await get(`/api/jobs/${job.id}`, { signal, background: true });
       wait = 1000;
       el.querySelector('.wrong')?.remove();
       paint();
-      if (over) ended(job);
     } catch (error) {
       if (isAbort(error)) return;
       wait = Math.min(wait * 2, 15_000);

@@ -56,7 +56,7 @@ export function show({ signal }) {
         h('span.muted.small', null, `Goes ${format.ago(group.expires_at)}`),
         group.closest && h('div.row.small', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('span.cut', null, `Like ${group.closest.name} (${format.score(group.closest.score)})`),
           act(`It is not ${group.closest.name}`, 'close', () => ruleOut(group.closest.name, `/api/sightings/${group.id}/not`, { subject: group.closest.subject }).then(Boolean))),
-        h('div.row', { style: { gap: '2px', 'flex-wrap': 'nowrap' } }, h('div.grow', null, button('Name', { small: true, onclick: () => naming([group]) })),
+        h('div.row', { style: { gap: '2px' } }, h('div', { style: { flex: '1 0 auto' } }, button('Name', { small: true, onclick: () => naming([group]) })),
           act(group.ignored ? 'Heed again' : 'Ignore', group.ignored ? 'check' : 'dash', () => post(`/api/sightings/${group.id}/ignore`, { ignored: !group.ignored })),
           act('Erase', 'trash', async () => Boolean(await confirm('Erase these sightings?', 'Their pictures are removed for good.', { action: 'Erase', work: () => del(`/api/sightings/${group.id}`).then(() => true) }))))));
   };

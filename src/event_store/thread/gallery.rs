@@ -54,10 +54,13 @@ impl StoreThread {
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
             GalleryRequest::Not(id, face, reply) => {
-                let result = self.parts.gallery_store.add_counter_examples(id, std::slice::from_ref(&*face));
-                if result.is_ok() {
+                let store = &mut self.parts.gallery_store;
+                let added = store.add_counter_examples(id, std::slice::from_ref(&*face));
+                if added.is_ok() {
                     self.changed(id);
                 }
+                let store = &self.parts.gallery_store;
+                let result = added.and_then(|()| store.counter_examples_of(id, &self.parts.space));
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
             GalleryRequest::TakeBack(id, which, reply) => {
