@@ -1,4 +1,4 @@
--- The gallery database, version 3: the schema of a new file. Files of older versions are brought
+-- The gallery database, version 4: the schema of a new file. Files of older versions are brought
 -- here by the steps in store.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
 -- Times are milliseconds since 1970-01-01 UTC.
 
@@ -17,7 +17,36 @@ create table subject (
     -- From then on the subject is not recognised. Null: never.
     expires_at integer,
     -- Whether it asked for a sensor of its own in home automation.
-    announced integer not null default 0 check (announced in (0, 1))
+    announced integer not null default 0 check (announced in (0, 1)),
+    -- When it was last recognised, to some hours; null: not since it was enrolled.
+    last_seen_at integer,
+    -- It is erased when it was not seen for so many days. Null: what the configuration says; 0: never.
+    keep_unseen_days integer check (keep_unseen_days between 0 and 36500)
+) strict, without rowid;
+
+-- For the question who was not seen for longest.
+create index subject_by_last_seen on subject (coalesce(last_seen_at, created_at));
+
+-- That a subject agreed to being recognised. At most one: a new one replaces it.
+create table consent (
+    subject blob primary key not null references subject (id) on delete cascade,
+    given_at integer not null,
+    -- Who agreed: the subject, or whoever may agree for them. Personal data.
+    given_by text not null check (length(given_by) between 1 and 120),
+    -- Signed on paper, confirmed on a screen, or said to whoever enrolled them.
+    way text not null check (way in ('written', 'screen', 'spoken')),
+    -- Which version of the text they were shown.
+    text_version text not null check (length(text_version) between 1 and 40),
+    recorded_at integer not null,
+    -- The user who recorded it, or the command line.
+    recorded_by text not null check (length(recorded_by) between 1 and 80)
+) strict, without rowid;
+
+-- What the picture files of a subject are encrypted with: random, and gone with the subject, so that no
+-- copy of a file that is left anywhere can be read.
+create table media_key (
+    subject blob primary key not null references subject (id) on delete cascade,
+    key blob not null check (length(key) = 32)
 ) strict, without rowid;
 
 -- For the question who expires next: most never do.
@@ -86,8 +115,12 @@ create index sample_of_subject on sample (subject);
 -- The face of a sample, where pictures are kept.
 create table picture (
     sample integer primary key not null references sample (id) on delete cascade,
-    -- A square around the face, made and encoded by limen: never the bytes that were given.
-    jpeg blob not null check (length(jpeg) between 1 and 262144)
+    -- SHA-256 of the encrypted file in the folder of the media, and its name.
+    file blob unique check (length(file) = 32),
+    -- The picture itself, as version 3 kept it, until it is moved to a file. A square around the face,
+    -- made and encoded by limen: never the bytes that were given.
+    jpeg blob check (length(jpeg) between 1 and 262144),
+    check ((file is null) <> (jpeg is null))
 ) strict;
 
 -- The stored reference of one sample in one embedding space.
@@ -126,3 +159,9 @@ create table counter_example (
 ) strict;
 
 create index counter_example_of_subject on counter_example (subject, embedding_space);
+
+-- Who was erased, so that a backup from before does not bring them back: SHA-256 of an id, never the id.
+create table erasure (
+    mark blob primary key not null check (length(mark) = 32),
+    erased_at integer not null
+) strict, without rowid;

@@ -44,13 +44,16 @@ const ANNOUNCED: &str =
 /// Version 3: pictures of samples, groups, and the words that names are searched by.
 const PICTURES_AND_GROUPS: &str = include_str!("schema-3.sql");
 
+/// Version 4: pictures in files, when subjects were last seen, consent, and what was erased.
+const PERSONAL_DATA: &str = include_str!("schema-4.sql");
+
 pub(super) const SCHEMA: Schema = Schema {
     file: DATABASE_FILE,
     remedy: "restore a backup, or move it away and enrol anew",
     // "limn"
     application_id: 0x6c69_6d6e,
     script: include_str!("schema.sql"),
-    steps: &[ANNOUNCED, PICTURES_AND_GROUPS],
+    steps: &[ANNOUNCED, PICTURES_AND_GROUPS, PERSONAL_DATA],
 };
 
 /// For copies of it.
