@@ -81,6 +81,7 @@ pub mod landmarks;
 pub mod litert;
 pub mod live;
 pub mod machine;
+pub mod media;
 pub mod metrics;
 pub mod models;
 pub mod mqtt;

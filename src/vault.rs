@@ -311,16 +311,43 @@ impl StateFolder {
         })?;
         let mut folder = Self { path, owner: 0 };
         let stat = rustix::fs::fstat(folder.open()?).map_err(io_error("examine", &folder.path))?;
-        let mode = stat.st_mode & 0o7777;
-        if mode & 0o022 != 0 {
-            return Err(VaultError::Unsafe {
-                path: folder.path,
-                found: format!("has mode {mode:04o}, so others could swap the files in it"),
-                remedy: "set mode 0700".into(),
-            });
-        }
+        folder.refuse_shared(stat.st_mode & 0o7777)?;
         folder.owner = stat.st_uid;
         Ok(folder)
+    }
+
+    /// A folder in this one, as private, made where it is missing.
+    pub(crate) fn subfolder(&self, name: &str) -> Result<Self, VaultError> {
+        let path = self.path.join(name);
+        let made = match rustix::fs::mkdir(&path, Mode::RWXU) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
+            Err(error) => return Err(io_error("make the folder", &path)(error)),
+        };
+        let folder = Self { path, owner: self.owner };
+        let opened = folder.open()?;
+        if made {
+            if rustix::process::geteuid().is_root() && self.owner != 0 {
+                let owner = rustix::fs::Uid::from_raw(self.owner);
+                rustix::fs::fchown(&opened, Some(owner), None)
+                    .map_err(io_error("give away", &folder.path))?;
+            }
+            self.sync()?;
+        }
+        let mode = rustix::fs::fstat(&opened).map_err(io_error("examine", &folder.path))?.st_mode & 0o7777;
+        folder.refuse_shared(mode)?;
+        Ok(folder)
+    }
+
+    fn refuse_shared(&self, mode: u32) -> Result<(), VaultError> {
+        if mode & 0o022 == 0 {
+            return Ok(());
+        }
+        Err(VaultError::Unsafe {
+            path: self.path.clone(),
+            found: format!("has mode {mode:04o}, so others could swap the files in it"),
+            remedy: "set mode 0700".into(),
+        })
     }
 
     /// Where it is, without links.
@@ -376,8 +403,13 @@ impl StateFolder {
         rustix::fs::fsync(&folder).map_err(io_error("sync", &self.path))
     }
 
+    /// Puts the names of its files on the disk.
+    pub(crate) fn sync(&self) -> Result<(), VaultError> {
+        rustix::fs::fsync(self.open()?).map_err(io_error("sync", &self.path))
+    }
+
     fn open(&self) -> Result<OwnedFd, VaultError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::open(&self.path, flags, Mode::empty()).map_err(io_error("open the folder", &self.path))
     }
 

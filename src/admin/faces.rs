@@ -295,7 +295,9 @@ impl From<GalleryError> for Problem {
             }
             GalleryError::OtherDimensions { .. }
             | GalleryError::NoRandomness(_)
-            | GalleryError::Database(_) => Self::failed("reading or writing the gallery", &error),
+            | GalleryError::Database(_)
+            | GalleryError::Media(_)
+            | GalleryError::State(_) => Self::failed("reading or writing the gallery", &error),
         }
     }
 }

@@ -332,6 +332,8 @@ struct ErasureView {
     /// Whether nothing of it is left in the database's log either. If not, another program was reading;
     /// it goes when that lets go.
     log_emptied: bool,
+    /// Picture files that could not be taken away; nobody can read them, and they go at the next start.
+    files_left: u64,
 }
 
 async fn erase(
@@ -341,8 +343,17 @@ async fn erase(
     let subject = subject_id(&id)?;
     let Erasure { gallery, events, sightings } = site.store.erase_subject(subject).await?;
     site.work.jobs.forget(subject);
-    let RemovalReceipt { subjects, samples, templates, pictures, log_emptied } = gallery;
-    Ok(Json(ErasureView { subjects, samples, templates, pictures, events, sightings, log_emptied }))
+    let RemovalReceipt { subjects, samples, templates, pictures, log_emptied, files_left } = gallery;
+    Ok(Json(ErasureView {
+        subjects,
+        samples,
+        templates,
+        pictures,
+        events,
+        sightings,
+        log_emptied,
+        files_left,
+    }))
 }
 
 /// What was removed.

@@ -346,7 +346,7 @@ pub struct EnrolmentReceipt {
 }
 
 /// What a removal took out of the gallery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RemovalReceipt {
     /// Subjects removed.
     pub subjects: u64,
@@ -359,6 +359,9 @@ pub struct RemovalReceipt {
     /// Whether the write-ahead log was emptied too. If not, another connection was reading; the
     /// (encrypted) pages leave the log at the next removal, or when the database is closed.
     pub log_emptied: bool,
+    /// Picture files that could not be taken away. Their key is erased with the subject, and they go at the
+    /// next start.
+    pub files_left: u64,
 }
 
 /// A subject as the operator sees it.

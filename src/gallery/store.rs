@@ -7,6 +7,7 @@
 mod error;
 mod groups;
 mod listing;
+mod pictures;
 mod rows;
 mod upkeep;
 
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::EmbeddingSpaceId;
+use crate::media::{MediaFolder, MediaName};
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 use super::records::{
@@ -27,6 +29,7 @@ use super::records::{
     Statistics, SubjectEdit, SubjectId, SubjectName, TemplateId,
 };
 use super::snapshot::GallerySnapshot;
+use pictures::Album;
 use rows::{
     LoadError, Refusal, SELECT_SUBJECT, WriteError, decode, insert_sample, insert_subject, read_groups,
     read_sample, read_snapshot, read_subject, touch, update_snapshot, write_words,
@@ -70,6 +73,7 @@ const MAX_GROUPS: usize = 200;
 /// The gallery's database and its one writing connection.
 pub struct GalleryStore {
     connection: Connection,
+    media: Arc<MediaFolder>,
     path: PathBuf,
     clock: Arc<dyn Clock>,
     /// `pragma data_version`: changes when another connection commits, not when this one does.
@@ -88,7 +92,9 @@ impl GalleryStore {
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
         let path = state.path().join(DATABASE_FILE);
         let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Database), &SCHEMA)?;
-        let mut store = Self { connection, path, clock, data_version: 0 };
+        let media = Arc::new(MediaFolder::open(state)?);
+        let mut store = Self { connection, media, path, clock, data_version: 0 };
+        store.sweep_media()?;
         store.changed_by_others()?;
         Ok(store)
     }
@@ -125,7 +131,9 @@ impl GalleryStore {
             _ => {}
         }
         let now = self.clock.wall();
-        self.write("enrol", |transaction| {
+        let media = Arc::clone(&self.media);
+        let mut album = Album::new(&media);
+        let done = self.write("enrol", |transaction| {
             let (subject, created) = match &enrolment.subject {
                 EnrolmentTarget::New(name) => (insert_subject(transaction, name, now)?, true),
                 EnrolmentTarget::Existing(id) => {
@@ -135,11 +143,16 @@ impl GalleryStore {
             };
             let mut templates = Vec::with_capacity(enrolment.samples.len());
             for sample in &enrolment.samples {
-                templates.push(insert_sample(transaction, subject, sample, now)?);
+                templates.push(insert_sample(transaction, subject, sample, now, &mut album)?);
             }
             write_edit(transaction, subject, edit)?;
+            album.close()?;
             Ok(EnrolmentReceipt { subject, created, templates, enrolled_at: now })
-        })
+        });
+        if done.is_err() && album.has_pictures() {
+            self.sweep_after_failure();
+        }
+        done
     }
 
     /// All subjects, in the order of their names.
@@ -197,15 +210,6 @@ impl GalleryStore {
         })
     }
 
-    /// The picture of a sample, where one is kept. JPEG.
-    pub fn picture(&self, id: SampleId) -> Result<Option<Vec<u8>>, GalleryError> {
-        self.read("read a picture", |db| {
-            db.prepare_cached("select jpeg from picture where sample = ?1")?
-                .query_row([id.0], |row| row.get(0))
-                .optional()
-        })
-    }
-
     /// Changes a subject, wholly or not at all.
     pub fn edit(&mut self, id: SubjectId, edit: &SubjectEdit) -> Result<(), GalleryError> {
         let now = self.clock.wall();
@@ -240,7 +244,8 @@ impl GalleryStore {
     /// Removes a subject with everything kept about it. The freed places are overwritten and the log
     /// is emptied, so that not even the holder of the key finds anything of it in these files.
     pub fn remove(&mut self, id: SubjectId) -> Result<RemovalReceipt, GalleryError> {
-        let receipt = self.write("remove a subject", |transaction| {
+        let (receipt, files) = self.write("remove a subject", |transaction| {
+            let files = pictures::files_of(transaction, id)?;
             let count = |sql: &str| transaction.prepare_cached(sql)?.query_row([id.as_bytes()], |r| r.get(0));
             let templates: u64 = count("select count(*) from template where subject = ?1")?;
             let samples: u64 = count("select count(*) from sample where subject = ?1")?;
@@ -253,15 +258,18 @@ impl GalleryStore {
                 return Err(Refusal::SubjectUnknown.into());
             }
             let subjects = subjects as u64;
-            Ok(RemovalReceipt { subjects, samples, templates, pictures, log_emptied: false })
+            Ok((
+                RemovalReceipt { subjects, samples, templates, pictures, ..RemovalReceipt::default() },
+                files,
+            ))
         })?;
-        Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
+        self.settle(receipt, &files)
     }
 
     /// Removes one template; its sample goes with the last template made of it. The subject stays.
     pub fn remove_template(&mut self, id: TemplateId) -> Result<RemovalReceipt, GalleryError> {
         let now = self.clock.wall();
-        let receipt = self.write("remove a template", |transaction| {
+        let (receipt, file) = self.write("remove a template", |transaction| {
             let (sample, subject): (i64, [u8; 16]) = transaction
                 .prepare_cached("select sample, subject from template where id = ?1")?
                 .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -269,12 +277,12 @@ impl GalleryStore {
                 .ok_or(Refusal::TemplateUnknown)?;
             touch(transaction, SubjectId::from_bytes(subject), now)?;
             transaction.prepare_cached("delete from template where id = ?1")?.execute([id.0])?;
-            let pictures = transaction
-                .prepare_cached(
-                    "delete from picture where sample = ?1
-                     and not exists (select 1 from template where sample = ?1)",
-                )?
-                .execute([sample])? as u64;
+            let (pictures, file) = pictures::delete(
+                transaction,
+                "delete from picture where sample = ?1
+                 and not exists (select 1 from template where sample = ?1) returning file",
+                sample,
+            )?;
             let samples = transaction
                 .prepare_cached(
                     "delete from sample where id = ?1
@@ -282,15 +290,16 @@ impl GalleryStore {
                 )?
                 .execute([sample])?;
             let samples = samples as u64;
-            Ok(RemovalReceipt { subjects: 0, samples, templates: 1, pictures, log_emptied: false })
+            let receipt = RemovalReceipt { samples, templates: 1, pictures, ..RemovalReceipt::default() };
+            Ok((receipt, file))
         })?;
-        Ok(RemovalReceipt { log_emptied: self.empty_log()?, ..receipt })
+        self.settle(receipt, file.as_slice())
     }
 
     /// Removes one sample with its picture and every template made of it. The subject stays.
     pub fn remove_sample(&mut self, id: SampleId) -> Result<(SubjectId, RemovalReceipt), GalleryError> {
         let now = self.clock.wall();
-        let (subject, receipt) = self.write("remove a sample", |transaction| {
+        let (subject, receipt, file) = self.write("remove a sample", |transaction| {
             let subject: [u8; 16] = transaction
                 .prepare_cached("select subject from sample where id = ?1")?
                 .query_row([id.0], |row| row.get(0))
@@ -300,11 +309,23 @@ impl GalleryStore {
             touch(transaction, subject, now)?;
             let delete = |sql: &str| transaction.prepare_cached(sql)?.execute([id.0]).map(|rows| rows as u64);
             let templates = delete("delete from template where sample = ?1")?;
-            let pictures = delete("delete from picture where sample = ?1")?;
+            let (pictures, file) =
+                pictures::delete(transaction, "delete from picture where sample = ?1 returning file", id.0)?;
             let samples = delete("delete from sample where id = ?1")?;
-            Ok((subject, RemovalReceipt { subjects: 0, samples, templates, pictures, log_emptied: false }))
+            let receipt = RemovalReceipt { samples, templates, pictures, ..RemovalReceipt::default() };
+            Ok((subject, receipt, file))
         })?;
-        Ok((subject, RemovalReceipt { log_emptied: self.empty_log()?, ..receipt }))
+        Ok((subject, self.settle(receipt, file.as_slice())?))
+    }
+
+    /// What follows a removal that is committed.
+    fn settle(
+        &mut self,
+        receipt: RemovalReceipt,
+        files: &[MediaName],
+    ) -> Result<RemovalReceipt, GalleryError> {
+        let files_left = self.media.remove(files);
+        Ok(RemovalReceipt { log_emptied: self.empty_log()?, files_left, ..receipt })
     }
 
     /// Reads every template of one embedding space whose subject has not expired. Call it anew after
@@ -390,6 +411,10 @@ impl GalleryStore {
             }
             Ok(findings)
         })
+        .and_then(|mut findings| {
+            findings.extend(self.check_pictures()?);
+            Ok(findings)
+        })
     }
 
     /// Moves the log into the database and cuts it to nothing, so that overwritten content leaves
@@ -420,6 +445,7 @@ impl GalleryStore {
             WriteError::Sqlite(error) => DatabaseError::sqlite(path, &SCHEMA, what, error).into(),
             WriteError::Refused(refusal) => refusal.into(),
             WriteError::NoRandomness(error) => GalleryError::NoRandomness(error),
+            WriteError::Media(error) => error.into(),
         };
         // Immediate: the lock is taken before the first read, so that nothing read can be outdated
         // by the time of the write. Dropped without commit, a transaction is rolled back.

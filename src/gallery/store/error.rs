@@ -4,6 +4,8 @@ use thiserror::Error;
 
 use crate::database::DatabaseError;
 use crate::embedding::EmbeddingSpaceId;
+use crate::media::MediaError;
+use crate::vault::VaultError;
 
 /// Why the gallery could not be opened, read or changed. Carries no name and no key.
 #[derive(Debug, Error)]
@@ -65,4 +67,10 @@ pub enum GalleryError {
     /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A picture cannot be kept or read.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The folder of the pictures cannot be used.
+    #[error(transparent)]
+    State(#[from] VaultError),
 }

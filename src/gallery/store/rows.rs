@@ -12,8 +12,10 @@ use crate::gallery::records::{
 use crate::gallery::snapshot::{
     Aside, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SubjectContent,
 };
+use crate::media::MediaError;
 use crate::score::QualityScore;
 
+use super::pictures::Album;
 use super::upkeep::know_space;
 use super::{GalleryError, MAX_GROUPS, MAX_NOTES_CHARS};
 
@@ -53,6 +55,13 @@ pub(super) enum WriteError {
     Sqlite(rusqlite::Error),
     Refused(Refusal),
     NoRandomness(getrandom::Error),
+    Media(MediaError),
+}
+
+impl From<MediaError> for WriteError {
+    fn from(error: MediaError) -> Self {
+        Self::Media(error)
+    }
 }
 
 impl From<rusqlite::Error> for WriteError {
@@ -122,6 +131,7 @@ pub(super) fn insert_sample(
     subject: SubjectId,
     sample: &NewSample,
     now: UnixMillis,
+    album: &mut Album<'_>,
 ) -> Result<TemplateId, WriteError> {
     let NewSample { origin, quality, embedding, picture } = sample;
     let space = embedding.space();
@@ -146,9 +156,7 @@ pub(super) fn insert_sample(
         ])?;
     let sample = transaction.last_insert_rowid();
     if let Some(picture) = picture {
-        transaction
-            .prepare_cached("insert into picture (sample, jpeg) values (?1, ?2)")?
-            .execute(params![sample, picture.jpeg()])?;
+        album.add(transaction, subject, SampleId(sample), picture.jpeg())?;
     }
     let bytes: Zeroizing<Vec<u8>> =
         Zeroizing::new(embedding.values().iter().flat_map(|v| v.to_le_bytes()).collect());

@@ -1,0 +1,272 @@
+//! Pictures of samples: rows that say which file holds one, and the key of each subject's files.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use crate::database::DatabaseError;
+use crate::gallery::records::{SampleId, SubjectId};
+use crate::media::{MediaError, MediaFolder, MediaKey, MediaName, PictureOf};
+
+use super::rows::WriteError;
+use super::{GalleryError, GalleryStore, SCHEMA};
+
+/// Pictures that one transaction adds.
+pub(super) struct Album<'a> {
+    media: &'a MediaFolder,
+    written: usize,
+}
+
+impl<'a> Album<'a> {
+    pub(super) fn new(media: &'a MediaFolder) -> Self {
+        Self { media, written: 0 }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        transaction: &Transaction<'_>,
+        subject: SubjectId,
+        sample: SampleId,
+        jpeg: &[u8],
+    ) -> Result<(), WriteError> {
+        let file = self.write(transaction, PictureOf { subject, sample }, jpeg)?;
+        transaction
+            .prepare_cached("insert into picture (sample, file) values (?1, ?2)")?
+            .execute(params![sample.0, file.0])?;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        transaction: &Transaction<'_>,
+        whose: PictureOf,
+        jpeg: &[u8],
+    ) -> Result<MediaName, WriteError> {
+        let key = match key_of(transaction, whose.subject)? {
+            Some(key) => key,
+            None => new_key(transaction, whose.subject)?,
+        };
+        self.written += 1;
+        Ok(self.media.write(&key, whose, jpeg)?)
+    }
+
+    /// Before the transaction commits: what it refers to is on the disk.
+    pub(super) fn close(&self) -> Result<(), MediaError> {
+        if self.has_pictures() { self.media.sync() } else { Ok(()) }
+    }
+
+    pub(super) fn has_pictures(&self) -> bool {
+        self.written > 0
+    }
+}
+
+fn key_of(db: &Connection, subject: SubjectId) -> rusqlite::Result<Option<MediaKey>> {
+    db.prepare_cached("select key from media_key where subject = ?1")?
+        .query_row([subject.as_bytes()], |row| row.get(0).map(MediaKey::from_bytes))
+        .optional()
+}
+
+fn new_key(transaction: &Transaction<'_>, subject: SubjectId) -> Result<MediaKey, WriteError> {
+    let key = MediaKey::random().map_err(WriteError::NoRandomness)?;
+    transaction
+        .prepare_cached(
+            "insert into media_key (subject, key) values (?1, ?2)
+             on conflict (subject) do update set key = excluded.key",
+        )?
+        .execute(params![subject.as_bytes(), key.as_bytes()])?;
+    Ok(key)
+}
+
+/// The files of a subject's pictures.
+pub(super) fn files_of(db: &Connection, subject: SubjectId) -> rusqlite::Result<Vec<MediaName>> {
+    db.prepare_cached(
+        "select p.file from sample s join picture p on p.sample = s.id
+         where s.subject = ?1 and p.file is not null",
+    )?
+    .query_map([subject.as_bytes()], |row| row.get(0).map(MediaName))?
+    .collect()
+}
+
+/// Runs a statement that deletes at most one picture and returns its file: how many, and which file is to
+/// go once that is committed.
+pub(super) fn delete(
+    transaction: &Transaction<'_>,
+    statement: &str,
+    sample: i64,
+) -> rusqlite::Result<(u64, Option<MediaName>)> {
+    let deleted: Option<Option<[u8; 32]>> =
+        transaction.prepare_cached(statement)?.query_row([sample], |row| row.get(0)).optional()?;
+    Ok((deleted.is_some().into(), deleted.flatten().map(MediaName)))
+}
+
+/// Where a picture is: in a file, or still in the row.
+enum Kept {
+    File(MediaName, MediaKey, PictureOf),
+    Row(Vec<u8>),
+}
+
+const SELECT_PICTURE: &str = "select p.sample, s.subject, p.file, p.jpeg, k.key
+    from picture p join sample s on s.id = p.sample left join media_key k on k.subject = s.subject";
+
+fn read_picture(row: &rusqlite::Row<'_>) -> rusqlite::Result<(PictureOf, Kept)> {
+    let whose = PictureOf { sample: SampleId(row.get(0)?), subject: SubjectId::from_bytes(row.get(1)?) };
+    let kept = match row.get::<_, Option<[u8; 32]>>(2)? {
+        Some(file) => Kept::File(MediaName(file), MediaKey::from_bytes(row.get(4)?), whose),
+        None => Kept::Row(row.get(3)?),
+    };
+    Ok((whose, kept))
+}
+
+impl GalleryStore {
+    /// The picture of a sample, where one is kept. JPEG.
+    pub fn picture(&self, id: SampleId) -> Result<Option<Vec<u8>>, GalleryError> {
+        let kept = self.read("read a picture", |db| {
+            db.prepare_cached(&format!("{SELECT_PICTURE} where p.sample = ?1"))?
+                .query_row([id.0], read_picture)
+                .optional()
+        })?;
+        match kept {
+            None => Ok(None),
+            Some((_, kept)) => Ok(Some(self.open_picture(kept)?)),
+        }
+    }
+
+    fn open_picture(&self, kept: Kept) -> Result<Vec<u8>, MediaError> {
+        match kept {
+            Kept::File(name, key, whose) => self.media.read(name, &key, whose),
+            Kept::Row(jpeg) => Ok(jpeg),
+        }
+    }
+
+    /// Moves up to `most` pictures that an older version kept in the database into files; returns how many
+    /// it moved.
+    pub fn move_pictures(&mut self, most: u32) -> Result<usize, GalleryError> {
+        let rows: Vec<(PictureOf, Kept)> = self.read("look for pictures to move", |db| {
+            db.prepare_cached(&format!("{SELECT_PICTURE} where p.jpeg is not null limit ?1"))?
+                .query_map([most], read_picture)?
+                .collect()
+        })?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let media = std::sync::Arc::clone(&self.media);
+        let mut album = Album::new(&media);
+        let moved = self.write("move pictures", |transaction| {
+            let mut moved = 0;
+            for (whose, kept) in &rows {
+                let Kept::Row(jpeg) = kept else { continue };
+                let file = album.write(transaction, *whose, jpeg)?;
+                // Whose sample was removed meanwhile has no row, and the file is swept.
+                moved += transaction
+                    .prepare_cached("update picture set file = ?2, jpeg = null where sample = ?1")?
+                    .execute(params![whose.sample.0, file.0])?;
+            }
+            album.close()?;
+            Ok(moved)
+        });
+        if moved.is_err() {
+            self.sweep_after_failure();
+        }
+        moved
+    }
+
+    /// Encrypts the pictures of a subject anew under a new key, so that whoever knew the one before can read
+    /// none of them.
+    pub fn renew_media_key(&mut self, subject: SubjectId) -> Result<(), GalleryError> {
+        let pictures: Vec<(PictureOf, Kept)> = self.read("read pictures", |db| {
+            db.prepare_cached(&format!("{SELECT_PICTURE} where s.subject = ?1 and p.file is not null"))?
+                .query_map([subject.as_bytes()], read_picture)?
+                .collect()
+        })?;
+        if pictures.is_empty() {
+            return Ok(());
+        }
+        let mut plain = Vec::with_capacity(pictures.len());
+        let mut old = Vec::with_capacity(pictures.len());
+        for (whose, kept) in pictures {
+            let Kept::File(name, ..) = &kept else { continue };
+            let name = *name;
+            match self.open_picture(kept) {
+                Ok(jpeg) => {
+                    plain.push((whose, jpeg));
+                    old.push(name);
+                }
+                // It is lost already, and its row goes on telling so.
+                Err(error @ (MediaError::Missing { .. } | MediaError::Damaged { .. })) => {
+                    tracing::warn!(%error, "a picture could not be encrypted anew");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let media = std::sync::Arc::clone(&self.media);
+        let mut album = Album::new(&media);
+        let done = self.write("encrypt pictures anew", |transaction| {
+            new_key(transaction, subject)?;
+            for (whose, jpeg) in &plain {
+                let file = album.write(transaction, *whose, jpeg)?;
+                transaction
+                    .prepare_cached("update picture set file = ?2 where sample = ?1")?
+                    .execute(params![whose.sample.0, file.0])?;
+            }
+            Ok(album.close()?)
+        });
+        match done {
+            Ok(()) => drop(self.media.remove(&old)),
+            Err(_) => self.sweep_after_failure(),
+        }
+        done
+    }
+
+    /// Takes away files that no row refers to, which a crash left behind. Nobody adds one meanwhile: files
+    /// are only written by whoever has the database for writing. Where that is somebody else just now, it is
+    /// left to the next start.
+    pub(super) fn sweep_media(&mut self) -> Result<(), GalleryError> {
+        let failed = |path: &std::path::Path, error| {
+            GalleryError::from(DatabaseError::sqlite(path, &SCHEMA, "look for files left behind", error))
+        };
+        let transaction = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
+            Ok(transaction) => transaction,
+            Err(error) => {
+                return match DatabaseError::sqlite(&self.path, &SCHEMA, "look for files left behind", error) {
+                    // Nothing can be swept where nothing can be written.
+                    DatabaseError::Busy { .. } | DatabaseError::ReadOnly { .. } => Ok(()),
+                    other => Err(other.into()),
+                };
+            }
+        };
+        let known: HashSet<MediaName> = transaction
+            .prepare("select file from picture where file is not null")
+            .and_then(|mut query| query.query_map([], |row| row.get(0).map(MediaName))?.collect())
+            .map_err(|error| failed(&self.path, error))?;
+        let swept = self.media.sweep(&known)?;
+        drop(transaction);
+        if swept > 0 {
+            tracing::info!(files = swept, "picture files that nothing refers to were removed");
+        }
+        Ok(())
+    }
+
+    pub(super) fn sweep_after_failure(&mut self) {
+        if let Err(error) = self.sweep_media() {
+            tracing::warn!(%error, "picture files of a failed change may be left; they go at the next start");
+        }
+    }
+
+    /// Reads every picture; the findings name samples only.
+    pub(super) fn check_pictures(&self) -> Result<Vec<String>, GalleryError> {
+        let kept: Vec<SampleId> = self.read("check the pictures", |db| {
+            db.prepare("select sample from picture order by sample")?
+                .query_map([], |row| row.get(0).map(SampleId))?
+                .collect()
+        })?;
+        let mut findings = Vec::new();
+        for sample in kept {
+            match self.picture(sample) {
+                Ok(_) => {}
+                Err(GalleryError::Media(error)) => findings.push(format!("sample {}: {error}", sample.0)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(findings)
+    }
+}
