@@ -22,7 +22,7 @@ use crate::database::{self, DatabaseError, Schema};
 use crate::gallery::gallery_schema;
 use crate::jobs::{Download, JobControl, Stopped};
 use crate::spool::{SpoolError, SpoolWriter};
-use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey, VaultError};
+use crate::vault::{KeyPurpose, KeyRing, RootKey, StateFolder, Subkeys, VaultError};
 
 /// Letters a passphrase has at least: it is all that protects the file, wherever it goes.
 pub const MIN_PASSPHRASE_CHARS: usize = 12;
@@ -96,7 +96,7 @@ struct Manifest {
 /// What a backup is made of.
 pub struct BackupSource {
     state: StateFolder,
-    databases: Vec<(&'static Schema, Subkey)>,
+    key: KeyRing,
 }
 
 impl std::fmt::Debug for BackupSource {
@@ -105,10 +105,10 @@ impl std::fmt::Debug for BackupSource {
     }
 }
 
-fn databases(key: &RootKey) -> Vec<(&'static Schema, Subkey)> {
-    vec![
-        (gallery_schema(), key.subkey(KeyPurpose::Database)),
-        (accounts_schema(), key.subkey(KeyPurpose::Accounts)),
+fn databases(key: &RootKey) -> [(&'static Schema, Subkeys); 2] {
+    [
+        (gallery_schema(), key.subkeys(KeyPurpose::Database)),
+        (accounts_schema(), key.subkeys(KeyPurpose::Accounts)),
     ]
 }
 
@@ -145,8 +145,8 @@ impl Drop for Temporary {
 
 impl BackupSource {
     /// Of the databases of this state folder.
-    pub fn new(state: StateFolder, key: &RootKey) -> Self {
-        Self { state, databases: databases(key) }
+    pub fn new(state: StateFolder, key: KeyRing) -> Self {
+        Self { state, key }
     }
 
     /// Whether a passphrase will do.
@@ -180,7 +180,8 @@ impl BackupSource {
         let zipping =
             |error: zip::result::ZipError| Stopped::Failed(format!("cannot write the backup: {error}"));
         let there = |schema: &Schema| self.state.path().join(schema.file).symlink_metadata().is_ok();
-        let there: Vec<_> = self.databases.iter().filter(|(schema, _)| there(schema)).collect();
+        let there: Vec<_> =
+            databases(&self.key.now()).into_iter().filter(|(schema, _)| there(schema)).collect();
         let spool = SpoolWriter::create(&self.state, MAX_BYTES).map_err(|error| failed(error.into()))?;
         let mut zip = ZipWriter::new_stream(spool);
         // Encrypted bytes do not shrink.
@@ -196,11 +197,11 @@ impl BackupSource {
         // Numbers and words always have a JSON form.
         zip.write_all(&serde_json::to_vec(&manifest).unwrap_or_default()).map_err(io)?;
         let total = there.len() as u64;
-        for (done, (schema, key)) in there.into_iter().enumerate() {
+        for (done, (schema, keys)) in there.into_iter().enumerate() {
             control.checkpoint()?;
             control.progress(done as u64, total);
             let copy = Temporary::new(&self.state, &format!("{}.copy", schema.file)).map_err(failed)?;
-            database::export(&self.state, key, schema, &copy.0, passphrase)
+            database::export(&self.state, &keys, schema, &copy.0, passphrase)
                 .map_err(|error| failed(error.into()))?;
             zip.start_file(schema.file, options).map_err(zipping)?;
             std::io::copy(&mut File::open(&copy.0).map_err(io)?, &mut zip).map_err(io)?;
@@ -271,7 +272,7 @@ pub fn restore(
         // No more than the file itself: what is stored does not grow.
         std::io::copy(&mut entry.take(bytes), &mut out).map_err(io("unpack"))?;
         database::verify(&copy.0, passphrase, schema)?;
-        copies.push((copy, *schema, key));
+        copies.push((copy, *schema, &key.present));
     }
     for (copy, schema, key) in copies {
         let but = if schema.file == accounts_schema().file { PASSING } else { &[] };
@@ -333,7 +334,7 @@ mod tests {
 
     fn backup(state: &StateFolder, key: &RootKey) -> Vec<u8> {
         let jobs = Jobs::new(Arc::new(SystemClock));
-        let source = BackupSource::new(state.clone(), key);
+        let source = BackupSource::new(state.clone(), KeyRing::new(key.clone()));
         let passphrase = Zeroizing::new(PASSPHRASE.to_owned());
         let job = jobs.start(JobKind::Backup, String::new(), move |control| {
             source.run(&passphrase, UnixMillis(7), control)
@@ -386,7 +387,7 @@ mod tests {
     fn sessions_invitations_and_the_setup_code_do_not_come_back() {
         let (_from, state, key) = device(true);
         let db = |state: &StateFolder, key: &RootKey| {
-            database::open_or_create(state, &key.subkey(KeyPurpose::Accounts), accounts_schema()).unwrap()
+            database::open_or_create(state, &key.subkeys(KeyPurpose::Accounts), accounts_schema()).unwrap()
         };
         db(&state, &key)
             .execute_batch(

@@ -52,6 +52,15 @@ settings! {
         folder: PathBuf = "/var/lib/limen".into(), effect file;
     }
 
+    /// The root key, of which every other key is made.
+    vault: Vault {
+        /// Program that prints the root key, 64 hexadecimal digits, for a board that keeps one in its
+        /// one-time-programmable memory. It is run without arguments at each start; only root and the account
+        /// of the service may be able to change it. The systemd credential `limen.root-key` comes before it.
+        /// Empty: that credential, or else a key file in the state folder.
+        key_command: Option<PathBuf> = None, effect file;
+    }
+
     /// Where frames come from.
     camera: Camera {
         /// `auto` (the first V4L2 device that captures), a device such as `/dev/video0` or

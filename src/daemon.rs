@@ -48,17 +48,18 @@ use crate::event_store::{EVENTS_FILE, EventStore, Retention, StoreParts, StoreTh
 use crate::examiner::{self, Examiner};
 use crate::frame::FrameSize;
 use crate::gallery::{Gallery, GalleryStore};
-use crate::jobs::Jobs;
+use crate::jobs::{JobKind, Jobs};
 use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
+use crate::rekey::{RekeyParts, rekey_accounts};
 use crate::sightings;
 use crate::status::{Condition, Part, Status};
 use crate::supervisor::Supervisor;
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{KeyPurpose, KeyRing, KeySource, RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
 /// Reports that may wait for whoever prints them.
@@ -136,6 +137,8 @@ pub struct Parts {
     pub state: StateFolder,
     /// The root key of what is in it.
     pub key: RootKey,
+    /// Where that came from.
+    pub key_source: KeySource,
     /// The opened gallery.
     pub gallery_store: GalleryStore,
     /// Where looks are shown, when anybody watches.
@@ -169,6 +172,21 @@ fn retention(config: &Config) -> Retention {
     }
 }
 
+/// A change of the root key that was cut off, or that a key given from outside asks for, goes on. The
+/// databases were brought under the present key as they were opened, where nobody else had them.
+fn go_on_changing(jobs: &Jobs, rekey: RekeyParts, key: RootKey) {
+    if !key.is_changing() {
+        return;
+    }
+    let started = jobs.start(JobKind::Rekey, "the start".to_owned(), move |control| {
+        let state = rekey.state.clone();
+        rekey.run(control, |key| rekey_accounts(&state, key))
+    });
+    if let Err(error) = started {
+        tracing::warn!(%error, "the change of the root key goes on at the next start");
+    }
+}
+
 /// Runs until `stop` is set, the recording ends, or a thread ends or stands still that should not.
 /// `report` is called on a thread of its own.
 pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 'static) -> Result<Summary> {
@@ -181,6 +199,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         perception,
         state,
         key,
+        key_source,
         gallery_store,
         looks,
     } = parts;
@@ -220,7 +239,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     })?;
     let store_thread = store_thread.with_sightings(
         state.clone(),
-        key.subkey(KeyPurpose::Sightings),
+        key.subkeys(KeyPurpose::Sightings),
         sightings::limits(&config, &thresholds),
     );
     let ending = Arc::new(AtomicBool::new(false));
@@ -285,6 +304,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
 
     // Long work, at the pace the examiners allow.
     let jobs = Jobs::new(Arc::clone(&clock));
+    let ring = KeyRing::new(key.clone());
+    let rekey =
+        RekeyParts { state: state.clone(), ring: ring.clone(), source: key_source, store: store.clone() };
 
     // Verdict to broker and web.
     let sources = Sources {
@@ -317,11 +339,12 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
             examiner: examiner.clone(),
             store: store.clone(),
             config: config_in_force,
-            backup: Arc::new(BackupSource::new(state.clone(), &key)),
+            backup: Arc::new(BackupSource::new(state.clone(), ring.clone())),
+            rekey: rekey.clone(),
         },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
-    drop(key);
+    go_on_changing(&jobs, rekey, key);
 
     let printed = Arc::new(AtomicBool::new(false));
     let printer = std::thread::Builder::new().name("reports".into()).spawn({

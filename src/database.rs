@@ -7,6 +7,7 @@
 mod copy;
 mod migrate;
 mod open;
+mod rekey;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use migrate::MigrateError;
 
 pub(crate) use copy::{export, import, verify};
 pub(crate) use migrate::Schema;
-pub(crate) use open::open_or_create;
+pub(crate) use open::{is_under, open_or_create};
+pub(crate) use rekey::rekey;
 
 /// Why a database could not be opened, read or changed. Carries no content and no key.
 #[derive(Debug, Error)]

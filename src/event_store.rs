@@ -19,6 +19,7 @@ pub use handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
 pub use query::{EventCursor, EventFilter, EventPage, EventSummary, HOUR_MS, Hour, LATENCY_BOUNDS_MS};
 pub use records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 pub use sightings::{Closest, SightingPage, SightingRequest};
+pub(crate) use store::events_schema;
 pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
 pub use thread::{StoreParts, StoreThread};
 pub use upkeep::UpkeepRequest;

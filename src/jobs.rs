@@ -50,6 +50,8 @@ pub enum JobKind {
     Reembed,
     /// A copy of what the device knows.
     Backup,
+    /// Encrypting everything under another root key.
+    Rekey,
 }
 
 impl JobKind {
@@ -59,6 +61,7 @@ impl JobKind {
             Self::Import => "import",
             Self::Reembed => "reembed",
             Self::Backup => "backup",
+            Self::Rekey => "rekey",
         }
     }
 }

@@ -91,6 +91,7 @@ pub mod reason;
 pub mod recognise;
 pub mod recogniser;
 pub mod reembed;
+pub mod rekey;
 pub mod sample;
 pub mod score;
 pub mod selftest;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::embedding::Embedding;
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
 use crate::examiner::{ExamineError, Examiner, Urgency};
-use crate::gallery::{StaleSample, SubjectId};
+use crate::gallery::{GalleryError, StaleSample, SubjectId};
 use crate::jobs::{JobControl, Stopped};
 
 /// Samples asked for at a time.
@@ -161,7 +161,15 @@ fn template(parts: &ReembedParts, sample: &StaleSample) -> Result<Made, Stopped>
     if !sample.picture {
         return Ok(Made::NoPicture);
     }
-    let Some(jpeg) = parts.store.picture_of(sample.id).map_err(stopped)? else { return Ok(Made::NoPicture) };
+    let jpeg = match parts.store.picture_of(sample.id) {
+        Ok(Some(jpeg)) => jpeg,
+        Ok(None) => return Ok(Made::NoPicture),
+        Err(GalleryRefusal::Gallery(GalleryError::Media(error))) => {
+            tracing::warn!(%error, "a sample is left out");
+            return Ok(Made::NoPicture);
+        }
+        Err(other) => return Err(stopped(other)),
+    };
     // It was usable when it was enrolled, by the limits of then.
     match parts.examiner.of_every_face().examine_blocking(jpeg, Urgency::Batch) {
         Ok(examined) => {

@@ -20,6 +20,7 @@ use crate::gallery::SampleQuality;
 use crate::models::Thresholds;
 
 pub use grouping::{GroupingThresholds, Groups, MAX_EXEMPLARS, SightingGroupId, redundant};
+pub(crate) use store::sightings_schema;
 pub use store::{
     GroupCursor, GroupRecord, KeptSighting, SIGHTINGS_FILE, SightingError, SightingLimits, SightingStore,
     erase_files,

@@ -16,7 +16,7 @@ use limen::clock::{Clock, SimulatedClock, SystemClock, UnixMillis};
 use limen::database::DatabaseError;
 use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::gallery::{
-    DATABASE_FILE, Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleOrigin,
+    DATABASE_FILE, Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleId, SampleOrigin,
     SampleQuality, SearchScratch, SubjectId, SubjectName,
 };
 use limen::score::QualityScore;
@@ -64,7 +64,7 @@ impl Device {
     /// Every file of the state folder but the key, as it lies on the disk.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = std::fs::read_dir(self.state.path()).unwrap().map(|entry| entry.unwrap().path());
-        let files = entries.filter(|path| path.file_name() != Some(KEY_FILE.as_ref()));
+        let files = entries.filter(|path| path.is_file() && path.file_name() != Some(KEY_FILE.as_ref()));
         files.map(|path| (path.clone(), std::fs::read(&path).unwrap())).collect()
     }
 
@@ -308,7 +308,7 @@ fn killed_at_its_first_start_the_next_start_succeeds() {
         files.sort();
         assert_eq!(
             files,
-            ["gallery.db", "gallery.db-shm", "gallery.db-wal", "root.key"],
+            ["gallery.db", "gallery.db-shm", "gallery.db-wal", "media", "root.key"],
             "after kill {kill}"
         );
     }
@@ -539,7 +539,7 @@ fn schema_of_a_newer_program_is_refused() {
         matches!(error, GalleryError::Database(DatabaseError::SchemaNewer { found: 99, .. })),
         "{error:?}"
     );
-    device.connection().pragma_update(None, "user_version", 3).unwrap();
+    device.connection().pragma_update(None, "user_version", 4).unwrap();
     assert_eq!(device.open().unwrap().statistics().unwrap().subjects, 1);
 }
 
@@ -882,4 +882,25 @@ fn gallery_of_version_2_is_brought_up_and_its_names_are_found() {
         checked += 1;
     }
     assert_eq!(checked, 4);
+}
+
+#[test]
+fn gallery_of_version_3_is_brought_up_and_its_pictures_move_into_files() {
+    let device = Device::new();
+    let values = "'Ada', 'ada', null, 1, 1, null, 0";
+    make_older(&device, 3, include_str!("fixtures/schemas/gallery-3.sql"), values);
+    let jpeg: Vec<u8> = (0..9_000_u32).map(|i| (i * 7 % 251) as u8).collect();
+    device.connection().execute("insert into picture values (1, ?1)", [&jpeg]).unwrap();
+    let mut store = device.open().unwrap();
+    assert_eq!(columns(&device.connection()), fresh_columns());
+    let sample = SampleId(1);
+    assert_eq!(store.picture(sample).unwrap().as_ref(), Some(&jpeg), "before it is moved");
+    assert_eq!(store.move_pictures(10).unwrap(), 1);
+    assert_eq!(store.move_pictures(10).unwrap(), 0);
+    assert_eq!(store.picture(sample).unwrap().as_ref(), Some(&jpeg));
+    assert_eq!(std::fs::read_dir(device.state.path().join("media")).unwrap().count(), 1);
+    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
+    // The log goes with the connection, and what stood in the row with it.
+    drop(store);
+    assert_eq!(traces(&device, &[jpeg[..64].to_vec()]), 0);
 }

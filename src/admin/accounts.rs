@@ -30,6 +30,7 @@ use super::access::{Caller, Role, Who};
 use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
+use crate::vault::{KeyPurpose, RootKey};
 
 pub(super) use live::{LiveSession, LiveToken, SessionTimes, Use};
 pub use password::Password;
@@ -99,6 +100,11 @@ impl Accounts {
             },
             clock,
         })
+    }
+
+    /// Encrypts the accounts under the present root key. Blocking.
+    pub(super) fn rekey(&self, key: &RootKey) -> Result<(), AccountError> {
+        locked(&self.store).rekey(&key.subkey(KeyPurpose::Accounts))
     }
 
     /// Whether there is an owner.

@@ -31,6 +31,7 @@ use crate::examiner::Examiner;
 use crate::import::{ImportParts, import};
 use crate::jobs::{Download, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
 use crate::reembed::{ReembedParts, reembed};
+use crate::rekey::RekeyParts;
 use crate::spool::{Spool, SpoolError, SpoolReader, SpoolWriter};
 use crate::vault::StateFolder;
 
@@ -62,6 +63,8 @@ pub(crate) struct JobDesk {
     pub(crate) config: watch::Receiver<Arc<Config>>,
     /// What a backup is made of.
     pub(crate) backup: Arc<BackupSource>,
+    /// What the root key is changed with.
+    pub(crate) rekey: RekeyParts,
 }
 
 /// The routes.
@@ -110,6 +113,13 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<BackupGiven>()
             .gives::<JobView>(StatusCode::ACCEPTED)
             .refuses(&[409, 422, 503]),
+        Operation::post("/api/jobs/rekey", Role::Owner, "change_root_key", start_rekeying)
+            .about(
+                "Makes a new root key and encrypts everything that is kept under it, while recognition goes on. \
+                 A key that is given from outside is changed there.",
+            )
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 503]),
         Operation::get("/api/imports/limits", operator, "show_import_limits", limits)
             .about("What an archive may have at most, for whoever makes one.")
             .gives::<ImportLimits>(StatusCode::OK),
@@ -174,7 +184,7 @@ fn least_role(kind: JobKind) -> Role {
     match kind {
         JobKind::Import => Role::Operator,
         JobKind::Reembed => Role::Admin,
-        JobKind::Backup => Role::Owner,
+        JobKind::Backup | JobKind::Rekey => Role::Owner,
     }
 }
 
@@ -385,6 +395,20 @@ async fn spool(
         }
         (None, Ok(spool)) => Ok(spool),
     }
+}
+
+async fn start_rekeying(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
+    let parts = site.work.rekey.clone();
+    parts.may_begin().map_err(|error| Problem::conflict("key_from_outside", error.to_string()))?;
+    let accounts = Arc::clone(&site.accounts);
+    let job = site
+        .work
+        .jobs
+        .start(JobKind::Rekey, caller.name, move |control| parts.run(control, |key| accounts.rekey(key)))?;
+    Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
 }
 
 async fn download(

@@ -126,8 +126,9 @@ pub(crate) mod tests {
     use crate::metrics::tests::{Started, started};
     use crate::models::Manifest;
 
+    use crate::rekey::RekeyParts;
     use crate::supervisor::Supervisor;
-    use crate::vault::{RootKey, StateFolder};
+    use crate::vault::{KEY_FILE, KeyRing, KeySource, RootKey, StateFolder};
 
     /// A site on real databases in a folder of its own, with the thread `store` behind it.
     pub(crate) struct Fixture {
@@ -181,6 +182,7 @@ pub(crate) mod tests {
             });
             let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
             let (examiner, _) = Examiner::new(config, &space, &clock);
+            let ring = KeyRing::new(key);
             let site = Arc::new(Site {
                 device_name: config.device.name.clone(),
                 accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
@@ -201,7 +203,13 @@ pub(crate) mod tests {
                     examiner: examiner.clone(),
                     store: store.clone(),
                     config: tokio::sync::watch::channel(Arc::new(config.clone())).1,
-                    backup: Arc::new(BackupSource::new(state.clone(), &key)),
+                    backup: Arc::new(BackupSource::new(state.clone(), ring.clone())),
+                    rekey: RekeyParts {
+                        state: state.clone(),
+                        ring,
+                        source: KeySource::File { path: state.path().join(KEY_FILE), created: false },
+                        store: store.clone(),
+                    },
                 },
                 models: (&manifest).into(),
                 asking_cameras: Semaphore::new(1),

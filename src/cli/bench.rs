@@ -205,7 +205,7 @@ fn start(context: &Context, rounds: u32) -> Result<()> {
     let embedder = &models.manifest.embedder;
     let folder = tempfile::tempdir().context("making a folder")?;
     let state = folder.path().join("state");
-    let (opened, key) = super::open_state(&state, |_| ())?;
+    let (opened, key, _) = super::open_state(&state, None, |_| ())?;
     let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
     enrol_synthetic(&mut store, &embedder.embedding_space, embedder.dimensions, SUBJECTS)?;
     drop(store);
@@ -251,7 +251,7 @@ impl Bench {
         let mut perception = context.perception(&models)?;
         let folder = tempfile::tempdir().context("making a folder")?;
         let state = folder.path().join("state");
-        let (opened, key) = super::open_state(&state, |_| ())?;
+        let (opened, key, _) = super::open_state(&state, None, |_| ())?;
         let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
         let rules = EnrolmentRules::new(&context.config, &thresholds);
         enrol_scene(&mut store, &mut perception, &rules, &context.output)?;
@@ -297,7 +297,7 @@ impl Bench {
 
     /// A code by which the first owner is made.
     fn setup_code(&self) -> Result<String> {
-        let (opened, key) = super::open_state(&self.state, |_| ())?;
+        let (opened, key, _) = super::open_state(&self.state, None, |_| ())?;
         let mut accounts = AccountStore::open(&opened, &key, Arc::new(SystemClock))?;
         Ok(accounts.new_setup_code()?.expose().to_owned())
     }
@@ -356,7 +356,7 @@ fn live(context: &Context, seconds: u32) -> Result<()> {
 
 fn lists(context: &Context, events: u32) -> Result<()> {
     let folder = tempfile::tempdir().context("making a folder")?;
-    let (state, key) = super::open_state(&folder.path().join("state"), |_| ())?;
+    let (state, key, _) = super::open_state(&folder.path().join("state"), None, |_| ())?;
     let timings = bench_lists(&state, &key, events.into())?;
     context.output.result(&json!({ "lists": timings }), || timings.to_string())
 }

@@ -14,7 +14,7 @@ use limen::machine;
 use limen::mqtt::{MqttSettings, probe};
 use limen::score::ComparisonScore;
 use limen::selftest;
-use limen::vault::credentials_directory;
+use limen::vault::{KeySources, credentials_directory};
 use serde_json::json;
 
 use super::output::{Colour, Output};
@@ -24,7 +24,10 @@ pub(super) fn doctor(context: &Context) -> Result<Answer> {
     let config = &context.config;
     let mut findings =
         vec![Finding::ok(Check::Configuration, "every setting is known and they fit together")];
-    let (finding, opened) = check_key(&config.state.folder, credentials_directory().as_deref());
+    let credentials = credentials_directory();
+    let sources =
+        KeySources { credentials: credentials.as_deref(), command: config.vault.key_command.as_deref() };
+    let (finding, opened) = check_key(&config.state.folder, sources);
     findings.push(finding);
     findings.push(check_storage(&config.state.folder));
     if let Some((state, key)) = opened {

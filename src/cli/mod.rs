@@ -7,6 +7,7 @@ mod enrol;
 mod eval;
 mod identify;
 mod journal;
+mod key;
 mod log;
 mod output;
 mod restore;
@@ -16,7 +17,7 @@ mod subjects;
 mod users;
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,7 @@ use limen::gallery::{GalleryStore, NameError};
 use limen::install;
 use limen::models::{ModelError, ModelSet, Thresholds};
 use limen::recognise::Perception;
-use limen::vault::{RootKey, StateFolder, credentials_directory};
+use limen::vault::{KeySource, KeySources, RootKey, StateFolder, credentials_directory};
 
 use output::Output;
 
@@ -73,6 +74,8 @@ enum Command {
     Subjects(subjects::SubjectsArguments),
     /// List and change who may sign in to the admin page
     Users(users::UsersArguments),
+    /// Show and change the root key, under which everything is encrypted
+    Key(key::KeyArguments),
     /// Put a backup back on an empty state folder
     Restore(restore::RestoreArguments),
     /// Measure accuracy on photographs with lists of what to compare
@@ -205,6 +208,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
         Command::Users(users) => users::users(&context, users),
+        Command::Key(arguments) => key::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
@@ -249,19 +253,31 @@ impl Context {
     }
 
     fn state(&self) -> Result<(StateFolder, RootKey)> {
-        open_state(&self.config.state.folder, |warning| self.output.note(warning))
+        self.vault().map(|(state, key, _)| (state, key))
+    }
+
+    /// The state folder, its key, and where that came from.
+    fn vault(&self) -> Result<(StateFolder, RootKey, KeySource)> {
+        let command = self.config.vault.key_command.as_deref();
+        open_state(&self.config.state.folder, command, |warning| self.output.note(warning))
     }
 }
 
 /// `warn` hears what a key that was made just now does not protect from.
-fn open_state(folder: &std::path::Path, warn: impl FnOnce(&str)) -> Result<(StateFolder, RootKey)> {
+fn open_state(
+    folder: &Path,
+    command: Option<&Path>,
+    warn: impl FnOnce(&str),
+) -> Result<(StateFolder, RootKey, KeySource)> {
     let state = StateFolder::open_or_create(folder)
         .with_context(|| format!("opening the state folder {}", folder.display()))?;
-    let (key, source) = RootKey::load(&state, credentials_directory().as_deref())?;
-    if let limen::vault::KeySource::File { created: true, .. } = &source
+    let credentials = credentials_directory();
+    let sources = KeySources { credentials: credentials.as_deref(), command };
+    let (key, source) = RootKey::load_from(&state, sources)?;
+    if let KeySource::File { created: true, .. } = &source
         && let Some(warning) = source.warning()
     {
         warn(&warning);
     }
-    Ok((state, key))
+    Ok((state, key, source))
 }

@@ -100,10 +100,10 @@ pub(super) fn run(
     // Removed with everything in it when this function returns.
     let demo_folder =
         arguments.demo.then(|| tempfile::tempdir().context("making a folder for the demo")).transpose()?;
-    let (state, key) = match &demo_folder {
+    let (state, key, key_source) = match &demo_folder {
         // The demo's key protects nobody and is gone in a minute.
-        Some(folder) => super::open_state(folder.path(), |_| ())?,
-        None => context.state()?,
+        Some(folder) => super::open_state(folder.path(), None, |_| ())?,
+        None => context.vault()?,
     };
     let mut gallery_store = GalleryStore::open(&state, &key, Arc::new(SystemClock))?;
     if arguments.demo {
@@ -139,7 +139,18 @@ pub(super) fn run(
 
     let printed = Arc::new(Mutex::new(Ok(())));
     let sources = sources.page_file(state.path().join(PAGE_FILE));
-    let parts = Parts { config, sources, log_level, models, perception, state, key, gallery_store, looks };
+    let parts = Parts {
+        config,
+        sources,
+        log_level,
+        models,
+        perception,
+        state,
+        key,
+        key_source,
+        gallery_store,
+        looks,
+    };
     let print = {
         let (output, stop, printed) = (output.clone(), Arc::clone(&stop), Arc::clone(&printed));
         // Names belong to whoever asked for them on a terminal or in a pipe, never in the system's log.

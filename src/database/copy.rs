@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::DatabaseError;
 use super::migrate::Schema;
-use super::open::{connect, connect_with_passphrase};
-use crate::vault::{StateFolder, Subkey, push_hex};
+use super::open::{connect_with_any, connect_with_passphrase};
+use crate::vault::{StateFolder, Subkey, Subkeys, push_hex};
 
 /// Before every passphrase, so that none is ever taken for SQLCipher's notation of a raw key.
 const MARK: &str = "limen:";
@@ -28,13 +28,13 @@ pub(crate) fn marked(passphrase: &str) -> Zeroizing<String> {
 /// may go on writing meanwhile. The copy is opened and checked before this returns.
 pub(crate) fn export(
     state: &StateFolder,
-    key: &Subkey,
+    keys: &Subkeys,
     schema: &Schema,
     to: &Path,
     passphrase: &str,
 ) -> Result<(), DatabaseError> {
     let from = state.path().join(schema.file);
-    let connection = connect(&from, key, schema)?;
+    let (connection, _) = connect_with_any(&from, keys, schema)?;
     let passphrase = marked(passphrase);
     copy(&connection, (schema, &[]), &from, to, passphrase.as_str())?;
     drop(connection);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use zeroize::Zeroizing;
 
-use crate::vault::{StateFolder, Subkey, push_hex};
+use crate::vault::{StateFolder, Subkey, Subkeys, push_hex};
 
 use super::DatabaseError;
 use super::migrate::{Schema, migrate};
+use super::rekey::rekey;
 
 /// How long a writer waits for another process's transaction, which takes milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,7 +23,7 @@ const PAGE_BYTES: u64 = 4096;
 /// A connection to the database of the present schema, made where there is none.
 pub(crate) fn open_or_create(
     state: &StateFolder,
-    key: &Subkey,
+    keys: &Subkeys,
     schema: &Schema,
 ) -> Result<Connection, DatabaseError> {
     let path = &state.path().join(schema.file);
@@ -30,10 +31,10 @@ pub(crate) fn open_or_create(
         // Another process may start for the first time too; it waits here and finds the file.
         let _lock = state.lock()?;
         if !examine(path, schema)? {
-            create(state, path, key, schema)?;
+            create(state, path, &keys.present, schema)?;
         }
     }
-    let mut connection = connect(path, key, schema)?;
+    let mut connection = adopt(path, keys, schema)?;
     migrate(&mut connection, schema).map_err(|error| DatabaseError::migrating(path, schema, error))?;
     // The file is ours and its key is right: from here on it may be written.
     connection
@@ -70,6 +71,51 @@ fn create(state: &StateFolder, path: &Path, key: &Subkey, schema: &Schema) -> Re
         .map_err(|(_, error)| DatabaseError::sqlite(&new, schema, "make the database", error))?;
     state.rename(&new_file, schema.file)?;
     Ok(())
+}
+
+/// A connection to a database that is under the present key from now on, if nobody else has it open, and
+/// under a former one until then.
+fn adopt(path: &Path, keys: &Subkeys, schema: &Schema) -> Result<Connection, DatabaseError> {
+    let (connection, former) = connect_with_any(path, keys, schema)?;
+    if former {
+        match rekey(&connection, path, schema, &keys.present) {
+            Err(DatabaseError::Busy { .. }) => {}
+            other => other?,
+        }
+    }
+    Ok(connection)
+}
+
+/// A connection by the first key that proves right, and whether that is a former one. Nothing is written.
+pub(super) fn connect_with_any(
+    path: &Path,
+    keys: &Subkeys,
+    schema: &Schema,
+) -> Result<(Connection, bool), DatabaseError> {
+    let present = connect(path, &keys.present, schema);
+    if !matches!(present, Err(DatabaseError::WrongKey { .. })) {
+        return present.map(|connection| (connection, false));
+    }
+    for former in &keys.former {
+        match connect(path, former, schema) {
+            Err(DatabaseError::WrongKey { .. }) => {}
+            other => return other.map(|connection| (connection, true)),
+        }
+    }
+    present.map(|connection| (connection, false))
+}
+
+/// Whether there is no such database, or one that opens with this very key.
+pub(crate) fn is_under(state: &StateFolder, key: &Subkey, schema: &Schema) -> Result<bool, DatabaseError> {
+    let path = state.path().join(schema.file);
+    if !examine(&path, schema)? {
+        return Ok(true);
+    }
+    match connect(&path, key, schema) {
+        Ok(_) => Ok(true),
+        Err(DatabaseError::WrongKey { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A connection whose key has proved right. Nothing is written.

@@ -9,7 +9,7 @@ use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 use super::{Check, Finding, size};
 use crate::clock::SystemClock;
 use crate::gallery::{DATABASE_FILE, GalleryStore};
-use crate::vault::{CREDENTIAL_NAME, KEY_FILE, KeySource, RootKey, StateFolder, VaultError};
+use crate::vault::{CREDENTIAL_NAME, KEY_FILE, KeySource, KeySources, RootKey, StateFolder, VaultError};
 
 /// Below this nothing can be written for long: a database grows by its log first.
 const LEAST_FREE: u64 = 16 << 20;
@@ -28,7 +28,7 @@ fn nearest(folder: &Path) -> PathBuf {
 
 /// The state folder and the root key: there, private, and readable. Makes neither. The key is given
 /// out for the checks that need it.
-pub fn check_key(folder: &Path, credentials: Option<&Path>) -> (Finding, Option<(StateFolder, RootKey)>) {
+pub fn check_key(folder: &Path, sources: KeySources<'_>) -> (Finding, Option<(StateFolder, RootKey)>) {
     let shown = folder.display();
     if !folder.exists() {
         let above = nearest(folder);
@@ -50,10 +50,11 @@ pub fn check_key(folder: &Path, credentials: Option<&Path>) -> (Finding, Option<
     }
     let opened = StateFolder::open_or_create(folder).and_then(|state| {
         let kept = |folder: &Path, name| folder.join(name).symlink_metadata().is_ok();
-        let any = credentials.is_some_and(|folder| kept(folder, CREDENTIAL_NAME))
+        let any = sources.command.is_some()
+            || sources.credentials.is_some_and(|folder| kept(folder, CREDENTIAL_NAME))
             || kept(state.path(), KEY_FILE)
             || kept(state.path(), DATABASE_FILE);
-        let key = any.then(|| RootKey::load(&state, credentials)).transpose()?;
+        let key = any.then(|| RootKey::load_from(&state, sources)).transpose()?;
         Ok((state, key))
     });
     match opened {
@@ -69,17 +70,15 @@ pub fn check_key(folder: &Path, credentials: Option<&Path>) -> (Finding, Option<
 fn key_finding(state: &StateFolder, source: &KeySource) -> Finding {
     let shown = state.path().display();
     match source {
-        KeySource::Credential { unused_key_file: None } => Finding::ok(
+        KeySource::Credential { unused_key_file: None }
+        | KeySource::Command { unused_key_file: None, .. } => {
+            Finding::ok(Check::State, format!("{shown} is private; the root key is {}", source.name()))
+        }
+        KeySource::Credential { unused_key_file: Some(path) }
+        | KeySource::Command { unused_key_file: Some(path), .. } => Finding::warning(
             Check::State,
-            format!("{shown} is private; the root key is the credential {CREDENTIAL_NAME}"),
-        ),
-        KeySource::Credential { unused_key_file: Some(path) } => Finding::warning(
-            Check::State,
-            format!(
-                "the root key is the credential {CREDENTIAL_NAME}, but {} lies there too",
-                path.display()
-            ),
-            "erase that file if it is the same key: whoever takes the storage would have it",
+            format!("the root key is {}, but the same key lies in {}", source.name(), path.display()),
+            "erase that file: whoever takes the storage would have the key",
         ),
         KeySource::File { .. } => Finding::ok(
             Check::State,
@@ -104,6 +103,7 @@ fn advice(error: &VaultError) -> &'static str {
             "run this as the account that limen runs under: `sudo -u limen limen doctor`"
         }
         VaultError::NotAKey { .. } => "put the key file back from its backup",
+        VaultError::Command { .. } => "run that program as root and look at what it prints and how it ends",
         VaultError::Claimed { .. } => "stop one of the two",
         VaultError::NoRandomness(_) => "the kernel is not ready; start again",
     }
@@ -265,13 +265,13 @@ mod tests {
     fn checking_leaves_nothing_behind() {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("a/state");
-        let (finding, key) = check_key(&folder, None);
+        let (finding, key) = check_key(&folder, KeySources::default());
         assert!(finding.level == Level::Ok && key.is_none(), "{finding:?}");
         assert_ne!(check_storage(&folder).level, Level::Problem);
         assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 
         StateFolder::open_or_create(&folder).unwrap();
-        let (finding, key) = check_key(&folder, None);
+        let (finding, key) = check_key(&folder, KeySources::default());
         assert!(finding.level == Level::Ok && key.is_none(), "{finding:?}");
         assert_ne!(check_storage(&folder).level, Level::Problem);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);

@@ -19,10 +19,15 @@ use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::event::{IdentityEvent, Outcome};
 use crate::gallery::SubjectId;
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
 
 /// Name of the database in the state folder.
 pub const EVENTS_FILE: &str = "events.db";
+
+/// For whoever changes its key.
+pub(crate) fn events_schema() -> &'static Schema {
+    &SCHEMA
+}
 
 const SCHEMA: Schema = Schema {
     file: EVENTS_FILE,
@@ -102,6 +107,11 @@ impl std::fmt::Debug for EventStore {
 }
 
 impl EventStore {
+    /// Encrypts everything anew.
+    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), EventStoreError> {
+        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    }
+
     /// Opens the database in the state folder, making it where there is none. Events are fresh for
     /// `lifetime` after their capture.
     pub fn open(
@@ -111,7 +121,7 @@ impl EventStore {
         lifetime: Duration,
     ) -> Result<Self, EventStoreError> {
         let path = state.path().join(EVENTS_FILE);
-        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Events), &SCHEMA)?;
+        let connection = database::open_or_create(state, &key.subkeys(KeyPurpose::Events), &SCHEMA)?;
         let failed = |error| DatabaseError::sqlite(&path, &SCHEMA, "count the events", error);
         let given: Option<u64> = connection
             .query_row("select seq from sqlite_sequence where name = 'event'", [], |row| row.get(0))

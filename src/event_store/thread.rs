@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
-use crate::vault::{StateFolder, Subkey};
+use crate::vault::{StateFolder, Subkeys};
 
 /// How often the thread looks for enrolments by another process, and tries again what failed.
 const LOOK: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ const RETAIN: Duration = Duration::from_secs(600);
 const GROUP: usize = 64;
 /// How long the thread waits for a request before it beats.
 const WAIT: Duration = Duration::from_millis(100);
+/// Pictures moved out of the database in one go.
+const MOVED: u32 = 32;
 /// JPEG quality of a kept picture.
 const CROP_QUALITY: u8 = 85;
 
@@ -78,12 +80,14 @@ pub struct StoreThread {
     reload_due: bool,
     /// Somebody was erased, and is not out of the events yet.
     forget_due: bool,
+    /// Pictures may be left that an older version kept in the database.
+    pictures_due: bool,
     /// Who is enrolled, as far as this thread knows.
     enrolled: BTreeSet<SubjectId>,
     /// Unknown faces, where they are kept.
     sightings: Option<SightingStore>,
     /// Where they would be kept.
-    sightings_home: Option<(StateFolder, Subkey)>,
+    sightings_home: Option<(StateFolder, Subkeys)>,
     /// What fails, by what it is.
     failing: BTreeMap<&'static str, String>,
 }
@@ -94,6 +98,7 @@ const ERASING: &str = "erasing";
 const SWITCHING: &str = "switching";
 const SIGHTING: &str = "keeping unknown faces";
 const LOADING: &str = "loading the gallery";
+const MOVING: &str = "moving pictures into files";
 
 impl StoreThread {
     /// The thread, and how to reach it.
@@ -124,6 +129,7 @@ impl StoreThread {
             retained: None,
             reload_due: false,
             forget_due: true,
+            pictures_due: true,
             enrolled: BTreeSet::new(),
             sightings: None,
             sightings_home: None,
@@ -317,7 +323,21 @@ impl StoreThread {
         if self.forget_due {
             self.forget_erased();
         }
+        if self.pictures_due {
+            self.move_pictures();
+        }
         self.retain();
+    }
+
+    fn move_pictures(&mut self) {
+        match self.parts.gallery_store.move_pictures(MOVED) {
+            Ok(moved) => {
+                self.pictures_due = moved > 0;
+                self.works(MOVING);
+            }
+            // Tried again at the next look: the disk may be full just now.
+            Err(error) => self.fails(MOVING, error.to_string()),
+        }
     }
 
     fn retain(&mut self) {

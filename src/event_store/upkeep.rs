@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 use super::gallery::{GalleryRefusal, Reply};
 use super::handle::{Request, StoreHandle, StoreRefusal};
 use crate::embedding::Embedding;
-use crate::gallery::{SampleId, StaleSample, Staleness};
+use crate::gallery::{SampleId, StaleSample, Staleness, SubjectId};
+use crate::vault::RootKey;
 
 /// One question or change.
 #[derive(Debug)]
@@ -21,6 +22,10 @@ pub enum UpkeepRequest {
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// The templates of one subject's samples.
     AddTemplates(Vec<(SampleId, Embedding)>, Reply<()>),
+    /// Encrypt every database of the thread anew.
+    Rekey(Box<RootKey>, Reply<()>),
+    /// Encrypt the pictures of some subjects anew, of those after this one.
+    RenewPictures(Option<SubjectId>, u32, Reply<(u32, Option<SubjectId>)>),
 }
 
 impl StoreHandle {
@@ -54,6 +59,21 @@ impl StoreHandle {
     /// Adds templates of the present embedding space to samples of one subject.
     pub fn add_templates(&self, templates: Vec<(SampleId, Embedding)>) -> Result<(), GalleryRefusal> {
         self.wait_for(|reply| UpkeepRequest::AddTemplates(templates, reply))
+    }
+
+    /// Encrypts the databases of gallery, events and unknown faces anew.
+    pub fn rekey(&self, key: &RootKey) -> Result<(), GalleryRefusal> {
+        self.wait_for(|reply| UpkeepRequest::Rekey(Box::new(key.clone()), reply))
+    }
+
+    /// Encrypts the pictures of up to `limit` subjects anew, those after `after`: how many subjects, and the
+    /// last of them.
+    pub fn renew_pictures(
+        &self,
+        after: Option<SubjectId>,
+        limit: u32,
+    ) -> Result<(u32, Option<SubjectId>), GalleryRefusal> {
+        self.wait_for(|reply| UpkeepRequest::RenewPictures(after, limit, reply))
     }
 
     fn wait_for<T>(&self, request: impl FnOnce(Reply<T>) -> UpkeepRequest) -> Result<T, GalleryRefusal> {

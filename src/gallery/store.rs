@@ -22,7 +22,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::EmbeddingSpaceId;
 use crate::media::{MediaFolder, MediaName};
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
 
 use super::records::{
     EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleId, SampleRecord,
@@ -91,12 +91,17 @@ impl GalleryStore {
     /// present schema. Nothing is written before the key has proved right.
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, GalleryError> {
         let path = state.path().join(DATABASE_FILE);
-        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Database), &SCHEMA)?;
+        let connection = database::open_or_create(state, &key.subkeys(KeyPurpose::Database), &SCHEMA)?;
         let media = Arc::new(MediaFolder::open(state)?);
         let mut store = Self { connection, media, path, clock, data_version: 0 };
         store.sweep_media()?;
         store.changed_by_others()?;
         Ok(store)
+    }
+
+    /// Encrypts the database anew; the pictures follow by [`Self::renew_media_key`].
+    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), GalleryError> {
+        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
     }
 
     /// Where the database is.

@@ -15,10 +15,15 @@ use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::gallery::SampleQuality;
 use crate::score::QualityScore;
-use crate::vault::{StateFolder, Subkey};
+use crate::vault::{StateFolder, Subkey, Subkeys};
 
 /// Name of the database in the state folder.
 pub const SIGHTINGS_FILE: &str = "sightings.db";
+
+/// For whoever changes its key.
+pub(crate) fn sightings_schema() -> &'static Schema {
+    &SCHEMA
+}
 
 const SCHEMA: Schema = Schema {
     file: SIGHTINGS_FILE,
@@ -119,13 +124,13 @@ impl std::fmt::Debug for SightingStore {
 }
 
 /// Erases what an earlier run kept, when nothing is to be kept any more. True if there was anything.
-pub fn erase_files(state: &StateFolder, key: &Subkey) -> Result<bool, SightingError> {
+pub fn erase_files(state: &StateFolder, keys: &Subkeys) -> Result<bool, SightingError> {
     let path = state.path().join(SIGHTINGS_FILE);
     if path.symlink_metadata().is_err() {
         return Ok(false);
     }
     // Overwritten first, while it can be. A file that does not open is unreadable as it is.
-    if let Ok(connection) = database::open_or_create(state, key, &SCHEMA) {
+    if let Ok(connection) = database::open_or_create(state, keys, &SCHEMA) {
         let emptied = connection.execute_batch("delete from sighting_group; pragma wal_checkpoint(truncate)");
         emptied.map_err(|error| DatabaseError::sqlite(&path, &SCHEMA, "erase all unknown faces", error))?;
     }
@@ -142,17 +147,22 @@ pub fn erase_files(state: &StateFolder, key: &Subkey) -> Result<bool, SightingEr
 }
 
 impl SightingStore {
+    /// Encrypts everything anew.
+    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), SightingError> {
+        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    }
+
     /// Opens the database in the state folder, making it where there is none. What belongs to another
     /// embedding space can be compared with nothing any more, and is erased.
     pub fn open(
         state: &StateFolder,
-        key: &Subkey,
+        keys: &Subkeys,
         clock: Arc<dyn Clock>,
         space: &EmbeddingSpaceId,
         limits: SightingLimits,
     ) -> Result<Self, SightingError> {
         let path = state.path().join(SIGHTINGS_FILE);
-        let connection = database::open_or_create(state, key, &SCHEMA)?;
+        let connection = database::open_or_create(state, keys, &SCHEMA)?;
         let mut store = Self { connection, path, clock, limits, groups: Groups::new() };
         store.write("erase what is of another network", |transaction| {
             transaction.execute("delete from sighting where embedding_space != ?1", [space.as_str()])?;
@@ -513,8 +523,8 @@ mod tests {
         most: u32,
     }
 
-    fn key() -> Subkey {
-        RootKey::from_bytes([7; 32]).subkey(KeyPurpose::Sightings)
+    fn key() -> Subkeys {
+        RootKey::from_bytes([7; 32]).subkeys(KeyPurpose::Sightings)
     }
 
     fn space() -> EmbeddingSpaceId {

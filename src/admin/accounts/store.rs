@@ -18,7 +18,7 @@ use super::secret::{Secret, SecretHash};
 use crate::admin::access::Role;
 use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
 
 pub(super) use audit::AuditRetention;
 pub(super) use sessions::NewSession;
@@ -79,10 +79,15 @@ impl AccountStore {
     /// Opens the database in the state folder, making it where there is none.
     pub fn open(state: &StateFolder, key: &RootKey, clock: Arc<dyn Clock>) -> Result<Self, AccountError> {
         let path = state.path().join(ACCOUNTS_FILE);
-        let connection = database::open_or_create(state, &key.subkey(KeyPurpose::Accounts), &SCHEMA)?;
+        let connection = database::open_or_create(state, &key.subkeys(KeyPurpose::Accounts), &SCHEMA)?;
         let mut store = Self { connection, path, clock, data_version: 0 };
         store.changed_by_others()?;
         Ok(store)
+    }
+
+    /// Encrypts everything anew.
+    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), AccountError> {
+        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
     }
 
     /// Whether another connection has committed since this was last asked.

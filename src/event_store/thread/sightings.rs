@@ -12,7 +12,7 @@ use crate::gallery::{SampleOrigin, SamplePicture, SearchScratch, SubjectId};
 use crate::sightings::{
     GroupCursor, SightingError, SightingGroupId, SightingLimits, SightingStore, erase_files,
 };
-use crate::vault::{StateFolder, Subkey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkeys};
 
 /// Sightings that one naming takes, the best of all groups: as many as an enrolment by hand.
 const MOST_SAMPLES: usize = 50;
@@ -25,14 +25,19 @@ impl From<SightingError> for GalleryRefusal {
 
 impl StoreThread {
     /// Where unknown faces are kept, when they are, and whether they are now.
-    pub fn with_sightings(mut self, state: StateFolder, key: Subkey, limits: Option<SightingLimits>) -> Self {
-        self.sightings_home = Some((state, key));
+    pub fn with_sightings(
+        mut self,
+        state: StateFolder,
+        keys: Subkeys,
+        limits: Option<SightingLimits>,
+    ) -> Self {
+        self.sightings_home = Some((state, keys));
         self.keep_sightings(limits);
         self
     }
 
     fn keep_sightings(&mut self, limits: Option<SightingLimits>) {
-        let Some((state, key)) = &self.sightings_home else { return };
+        let Some((state, keys)) = &self.sightings_home else { return };
         let result = match (limits, &mut self.sightings) {
             (Some(limits), Some(store)) => {
                 store.set_limits(limits);
@@ -42,12 +47,12 @@ impl StoreThread {
             }
             (Some(limits), none) => {
                 let clock = std::sync::Arc::clone(&self.parts.clock);
-                SightingStore::open(state, key, clock, &self.parts.space, limits)
+                SightingStore::open(state, keys, clock, &self.parts.space, limits)
                     .map(|store| *none = Some(store))
             }
             (None, store) => {
                 *store = None;
-                erase_files(state, key).map(|erased| {
+                erase_files(state, keys).map(|erased| {
                     if erased {
                         tracing::info!("unknown faces are no longer kept; all are erased");
                     }
@@ -93,6 +98,21 @@ impl StoreThread {
                 0
             }
             None => 0,
+        }
+    }
+
+    /// One after the other: what is done stays done, and does no harm to be done again.
+    fn rekey(&mut self, key: &RootKey) -> Result<(), GalleryRefusal> {
+        let failed = |error: String| GalleryRefusal::Store(StoreRefusal::Failed(error));
+        self.parts.gallery_store.rekey(&key.subkey(KeyPurpose::Database))?;
+        let events = self.parts.events.rekey(&key.subkey(KeyPurpose::Events));
+        events.map_err(|error| failed(error.to_string()))?;
+        if let Some((_, keys)) = &mut self.sightings_home {
+            *keys = key.subkeys(KeyPurpose::Sightings);
+        }
+        match &mut self.sightings {
+            Some(store) => Ok(store.rekey(&key.subkey(KeyPurpose::Sightings))?),
+            None => Ok(()),
         }
     }
 
@@ -229,6 +249,13 @@ impl StoreThread {
             }
             UpkeepRequest::Picture(sample, reply) => {
                 let _ = reply.send(store.picture(sample).map_err(GalleryRefusal::from));
+            }
+            UpkeepRequest::Rekey(key, reply) => {
+                let _ = reply.send(self.rekey(&key));
+            }
+            UpkeepRequest::RenewPictures(after, limit, reply) => {
+                let result = store.renew_media_keys(after, limit);
+                let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
             UpkeepRequest::AddTemplates(templates, reply) => {
                 let mut subject = None;

@@ -170,6 +170,27 @@ impl GalleryStore {
         moved
     }
 
+    /// Encrypts the pictures of up to `limit` subjects anew, of those with pictures whose ids follow `after`:
+    /// of how many, and the last of them.
+    pub fn renew_media_keys(
+        &mut self,
+        after: Option<SubjectId>,
+        limit: u32,
+    ) -> Result<(u32, Option<SubjectId>), GalleryError> {
+        let subjects: Vec<SubjectId> = self.read("look for pictures", |db| {
+            let after = after.as_ref().map(SubjectId::as_bytes);
+            db.prepare_cached(
+                "select subject from media_key where ?1 is null or subject > ?1 order by subject limit ?2",
+            )?
+            .query_map(params![after, limit], |row| row.get(0).map(SubjectId::from_bytes))?
+            .collect()
+        })?;
+        for subject in &subjects {
+            self.renew_media_key(*subject)?;
+        }
+        Ok((subjects.len() as u32, subjects.last().copied()))
+    }
+
     /// Encrypts the pictures of a subject anew under a new key, so that whoever knew the one before can read
     /// none of them.
     pub fn renew_media_key(&mut self, subject: SubjectId) -> Result<(), GalleryError> {
