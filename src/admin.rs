@@ -12,6 +12,7 @@ pub mod access;
 pub mod accounts;
 mod assets;
 mod compare;
+mod consent;
 mod counter;
 mod device;
 mod enrolment;
@@ -58,6 +59,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(overview::operations());
     all.extend(pictures::operations());
     all.extend(subjects::operations());
+    all.extend(consent::operations());
     all.extend(enrolment::operations());
     all.extend(groups::operations());
     all.extend(compare::operations());

@@ -1,27 +1,38 @@
-//! Backup: the gallery and the accounts in one file under a passphrase, and back again on an empty state
-//! folder. Runs on the thread of its job, or of the command.
+//! Backup: the gallery with its pictures and the accounts in one file under a passphrase, and back again on an
+//! empty state folder. Runs on the thread of its job, or of the command.
 //!
-//! The file is a zip of databases that are encrypted each by itself ([`crate::database`]), so that the
-//! container needs no secrecy of its own; a `manifest.json` names them. Events, unknown faces and keys are
-//! not in it: a restored device makes a root key of its own.
+//! The file is a zip of databases that are encrypted each by itself ([`crate::database`]) and of picture files
+//! as they lie on the device, whose keys are in the gallery's database ([`crate::media`]), so that the container
+//! needs no secrecy of its own; a `manifest.json` names the databases. Events, unknown faces and the root key
+//! are not in it: a restored device makes a root key of its own.
+//!
+//! `erasures` in the container says who was erased on the device by then, under the same passphrase: a restore
+//! asks it of every backup beside the one that is put back, so that an older one brings nobody back who was
+//! erased since.
 
+mod erasures;
+
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
-use zip::write::SimpleFileOptions;
+use zip::result::ZipError;
+use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::admin::accounts::accounts_schema;
-use crate::clock::UnixMillis;
+use crate::clock::{SystemClock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
-use crate::gallery::gallery_schema;
+use crate::gallery::{GalleryError, GalleryStore, gallery_schema, media_of};
 use crate::jobs::{Download, JobControl, Stopped};
-use crate::spool::{SpoolError, SpoolWriter};
+use crate::media::{MEDIA_FOLDER, MediaError, MediaFolder, MediaName};
+use crate::spool::{Spool, SpoolError, SpoolWriter};
 use crate::vault::{KeyPurpose, KeyRing, RootKey, StateFolder, Subkeys, VaultError};
 
 /// Letters a passphrase has at least: it is all that protects the file, wherever it goes.
@@ -31,9 +42,14 @@ pub const MAX_PASSPHRASE_BYTES: usize = 1_000;
 /// Largest backup.
 const MAX_BYTES: u64 = 4 << 30;
 const MANIFEST: &str = "manifest.json";
+const ERASURES: &str = "erasures";
+/// Backups beside the one that is put back, of which is asked who was erased.
+const MOST_SIBLINGS: usize = 1_000;
+/// How often the gallery is copied anew because a picture went meanwhile.
+const ATTEMPTS: usize = 3;
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
-/// Version of the container.
-const FORMAT: u32 = 1;
+/// Version of the container. Version 1 had pictures in the gallery's database, and no list of erasures.
+const FORMAT: u32 = 2;
 
 /// Why there is no backup, or why it cannot be put back. Holds no content and no secret.
 #[derive(Debug, Error)]
@@ -70,6 +86,15 @@ pub enum BackupError {
         /// What was found.
         found: String,
     },
+    /// The system's random numbers could not be had.
+    #[error("cannot write the backup: the system gives no random numbers: {0}")]
+    NoRandomness(getrandom::Error),
+    /// A picture cannot be read or put back.
+    #[error(transparent)]
+    Media(#[from] MediaError),
+    /// The gallery that was put back cannot be used.
+    #[error(transparent)]
+    Gallery(#[from] GalleryError),
     /// There is a gallery already.
     #[error(
         "{path} is there already; a backup is put back on an empty state folder only. Stop the service and move the old databases away, or give a new folder with --state"
@@ -125,9 +150,14 @@ impl Temporary {
     /// Empty. One that a crash left behind is replaced.
     fn new(state: &StateFolder, name: &str) -> Result<Self, BackupError> {
         let file = Self(state.path().join(name));
-        file.remove();
-        state.create_file(name)?;
+        file.empty(state)?;
         Ok(file)
+    }
+
+    fn empty(&self, state: &StateFolder) -> Result<(), VaultError> {
+        self.remove();
+        let name = self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        state.create_file(name).map(drop)
     }
 
     fn remove(&self) {
@@ -161,10 +191,10 @@ impl BackupSource {
         now: UnixMillis,
         control: &JobControl,
     ) -> Result<(), Stopped> {
-        let spool = self.write(passphrase, now, control)?;
+        let (spool, missing) = self.write(passphrase, now, control)?;
         let bytes = spool.len();
         control.offer(Download { spool: Arc::new(spool), name: format!("limen-{}.backup", now.0) });
-        control.result(serde_json::json!({ "bytes": bytes }));
+        control.result(serde_json::json!({ "bytes": bytes, "pictures_missing": missing }));
         Ok(())
     }
 
@@ -173,7 +203,7 @@ impl BackupSource {
         passphrase: &str,
         now: UnixMillis,
         control: &JobControl,
-    ) -> Result<crate::spool::Spool, Stopped> {
+    ) -> Result<(Spool, u64), Stopped> {
         let failed = |error: BackupError| Stopped::Failed(error.to_string());
         check_passphrase(passphrase).map_err(failed)?;
         let io = |error: std::io::Error| Stopped::Failed(format!("cannot write the backup: {error}"));
@@ -197,18 +227,78 @@ impl BackupSource {
         // Numbers and words always have a JSON form.
         zip.write_all(&serde_json::to_vec(&manifest).unwrap_or_default()).map_err(io)?;
         let total = there.len() as u64;
+        let mut missing = 0;
         for (done, (schema, keys)) in there.into_iter().enumerate() {
             control.checkpoint()?;
             control.progress(done as u64, total);
             let copy = Temporary::new(&self.state, &format!("{}.copy", schema.file)).map_err(failed)?;
-            database::export(&self.state, &keys, schema, &copy.0, passphrase)
-                .map_err(|error| failed(error.into()))?;
+            let exported = || {
+                copy.empty(&self.state)?;
+                database::export(&self.state, &keys, schema, &copy.0, passphrase)?;
+                database::open_copy(&copy.0, passphrase, schema)
+            };
+            let mut copied = exported().map_err(|error| failed(error.into()))?;
+            if schema.file == gallery_schema().file {
+                let mut kept = HashSet::new();
+                for attempt in 1.. {
+                    missing = self.add_pictures(&copied, &mut kept, &mut zip, control)?;
+                    // Whoever was erased while this ran is not to be in a backup that is finished later.
+                    if missing == 0 || attempt == ATTEMPTS {
+                        break;
+                    }
+                    drop(copied);
+                    copied = exported().map_err(|error| failed(error.into()))?;
+                }
+                let marks = erasures::of(&copied).map_err(|error| {
+                    failed(DatabaseError::sqlite(&copy.0, schema, "list who was erased", error).into())
+                })?;
+                zip.start_file(ERASURES, options).map_err(zipping)?;
+                zip.write_all(&erasures::seal(&marks, passphrase).map_err(failed)?).map_err(io)?;
+            }
+            drop(copied);
             zip.start_file(schema.file, options).map_err(zipping)?;
             std::io::copy(&mut File::open(&copy.0).map_err(io)?, &mut zip).map_err(io)?;
         }
         control.progress(total, total);
         let spool = zip.finish().map_err(zipping)?.into_inner();
-        spool.finish().map_err(|error| failed(error.into()))
+        let spool = spool.finish().map_err(|error| failed(error.into()))?;
+        Ok((spool, missing))
+    }
+
+    /// Adds the picture files that a copy of the gallery refers to, but those that were added before; how many
+    /// are not there.
+    fn add_pictures(
+        &self,
+        copied: &Connection,
+        kept: &mut HashSet<MediaName>,
+        zip: &mut ZipWriter<StreamWriter<SpoolWriter>>,
+        control: &JobControl,
+    ) -> Result<u64, Stopped> {
+        let failed = |error: BackupError| Stopped::Failed(error.to_string());
+        let zipping = |error: String| Stopped::Failed(format!("cannot write the backup: {error}"));
+        let media = MediaFolder::open(&self.state).map_err(|error| failed(error.into()))?;
+        let names = media_of(copied).map_err(|error| {
+            failed(
+                DatabaseError::sqlite(self.state.path(), gallery_schema(), "list the pictures", error).into(),
+            )
+        })?;
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut missing = 0;
+        for name in names {
+            if kept.contains(&name) {
+                continue;
+            }
+            control.checkpoint()?;
+            let Some(bytes) = media.sealed(name).map_err(|error| failed(error.into()))? else {
+                missing += 1;
+                continue;
+            };
+            zip.start_file(format!("{MEDIA_FOLDER}/{}", name.text()), options)
+                .map_err(|error| zipping(error.to_string()))?;
+            zip.write_all(&bytes).map_err(|error| zipping(error.to_string()))?;
+            kept.insert(name);
+        }
+        Ok(missing)
     }
 }
 
@@ -221,16 +311,24 @@ pub struct Restored {
     pub version: String,
     /// The databases.
     pub files: Vec<String>,
+    /// Picture files.
+    pub pictures: u64,
+    /// Picture files that the backup should have and has not, or that are damaged in it.
+    pub pictures_missing: u64,
+    /// Subjects of the backup that were erased since, as other backups say.
+    pub erased_again: u64,
 }
 
 /// What of the accounts does not come back: whoever was signed in or invited then may since have been
 /// shown out, and codes of that time have been read.
 const PASSING: &[&str] = &["session", "setup", "invitation"];
 
-/// Puts a backup back on a state folder that has none of its databases.
+/// Puts a backup back on a state folder that has none of its databases. Whoever was erased since it was made is
+/// erased again, as far as the backups beside it and those in `others` know.
 pub fn restore(
     file: &Path,
     passphrase: &str,
+    others: &[PathBuf],
     state: &StateFolder,
     key: &RootKey,
 ) -> Result<Restored, BackupError> {
@@ -255,14 +353,16 @@ pub fn restore(
         entry.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).map_err(io("read"))?;
         serde_json::from_slice(&text).map_err(|error| damaged(format!("its {MANIFEST} says: {error}")))?
     };
-    if manifest.format != FORMAT {
-        return Err(damaged(format!("it has format {}, this program knows {FORMAT}", manifest.format)));
+    if !(1..=FORMAT).contains(&manifest.format) {
+        let found = format!("it has format {}, this program knows formats up to {FORMAT}", manifest.format);
+        return Err(damaged(found));
     }
     if !manifest.files.iter().any(|name| name == gallery_schema().file) {
         return Err(damaged("it holds no gallery".to_owned()));
     }
     // All are unpacked and checked before the first is put in place.
     let mut copies = Vec::new();
+    let mut wanted = HashSet::new();
     for (schema, key) in
         databases.iter().filter(|(schema, _)| manifest.files.iter().any(|n| n == schema.file))
     {
@@ -271,15 +371,56 @@ pub fn restore(
         let mut out = File::options().write(true).open(&copy.0).map_err(io("unpack"))?;
         // No more than the file itself: what is stored does not grow.
         std::io::copy(&mut entry.take(bytes), &mut out).map_err(io("unpack"))?;
-        database::verify(&copy.0, passphrase, schema)?;
+        let opened = database::open_copy(&copy.0, passphrase, schema)?;
+        if schema.file == gallery_schema().file && manifest.format > 1 {
+            // A list of an older schema cannot be: format and schema came together.
+            wanted = media_of(&opened)
+                .map_err(|error| DatabaseError::sqlite(&copy.0, schema, "list the pictures", error))?;
+        }
+        drop(opened);
         copies.push((copy, *schema, &key.present));
     }
+    let media = MediaFolder::open(state)?;
+    let (mut pictures, mut pictures_missing) = (0, 0);
+    for name in wanted {
+        let whole = match zip.by_name(&format!("{MEDIA_FOLDER}/{}", name.text())) {
+            Ok(entry) => {
+                let mut bytes = Vec::new();
+                entry.take(crate::media::MAX_BYTES).read_to_end(&mut bytes).map_err(io("unpack"))?;
+                media.put_back(name, &bytes)?
+            }
+            Err(ZipError::FileNotFound) => false,
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        if whole { pictures += 1 } else { pictures_missing += 1 }
+    }
+    media.sync()?;
+    // The gallery last: while it is not there, the pictures are swept by whoever starts next.
+    copies.sort_by_key(|(_, schema, _)| schema.file == gallery_schema().file);
     for (copy, schema, key) in copies {
         let but = if schema.file == accounts_schema().file { PASSING } else { &[] };
         database::import(&copy.0, passphrase, state, key, (schema, but))?;
     }
-    let Manifest { version, made_at, files, .. } = manifest;
-    Ok(Restored { made_at, version, files })
+    let (version, made_at, files) = (manifest.version, manifest.made_at, manifest.files);
+    let mut marks = Vec::new();
+    for other in siblings(file).iter().chain(others) {
+        marks.extend(erasures::in_backup(other, passphrase, made_at)?);
+    }
+    // Opened only now, so that a gallery that cannot be used leaves no mark of a success.
+    let erased_again = GalleryStore::open(state, key, Arc::new(SystemClock))?.apply_erasures(&marks)?;
+    Ok(Restored { made_at, version, files, pictures, pictures_missing, erased_again })
+}
+
+/// The other backups in the folder of one.
+fn siblings(file: &Path) -> Vec<PathBuf> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A folder that cannot be listed has none to ask.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let others = entries.map(|entry| entry.path()).filter(|path| {
+        path.extension().is_some_and(|extension| extension == "backup")
+            && path.file_name() != file.file_name()
+    });
+    others.take(MOST_SIBLINGS).collect()
 }
 
 #[cfg(test)]
@@ -288,10 +429,11 @@ mod tests {
 
     use super::*;
     use crate::admin::accounts::AccountStore;
-    use crate::clock::{Clock, SystemClock};
+    use crate::clock::Clock;
     use crate::embedding::{Embedding, EmbeddingSpaceId};
     use crate::gallery::{
-        Enrolment, EnrolmentTarget, GalleryStore, NewSample, SampleOrigin, SampleQuality, SubjectName,
+        Enrolment, EnrolmentTarget, NewSample, SampleOrigin, SamplePicture, SampleQuality, SubjectId,
+        SubjectName,
     };
     use crate::jobs::{JobKind, JobState, Jobs};
     use crate::score::QualityScore;
@@ -311,6 +453,14 @@ mod tests {
         let key = RootKey::from_bytes([5; 32]);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let mut store = GalleryStore::open(&state, &key, Arc::clone(&clock)).unwrap();
+        enrol(&mut store, "Ada Lovelace");
+        if accounts {
+            AccountStore::open(&state, &key, clock).unwrap();
+        }
+        (folder, state, key)
+    }
+
+    fn enrol(store: &mut GalleryStore, name: &str) -> SubjectId {
         let sample = NewSample {
             origin: SampleOrigin::File,
             quality: SampleQuality {
@@ -322,23 +472,22 @@ mod tests {
                 roll_deg: 0.0,
             },
             embedding: Embedding::normalised(vec![1.0, 2.0], EmbeddingSpaceId::new("t")).unwrap(),
-            picture: None,
+            picture: SamplePicture::of_jpeg(name.repeat(40).into_bytes()),
         };
-        let subject = EnrolmentTarget::New(SubjectName::new("Ada Lovelace").unwrap());
-        store.enrol(&Enrolment { subject, samples: vec![sample] }).unwrap();
-        if accounts {
-            AccountStore::open(&state, &key, clock).unwrap();
-        }
-        (folder, state, key)
+        let subject = EnrolmentTarget::New(SubjectName::new(name).unwrap());
+        store.enrol(&Enrolment { subject, samples: vec![sample] }).unwrap().subject
     }
 
     fn backup(state: &StateFolder, key: &RootKey) -> Vec<u8> {
+        backup_at(state, key, UnixMillis(7))
+    }
+
+    fn backup_at(state: &StateFolder, key: &RootKey, now: UnixMillis) -> Vec<u8> {
         let jobs = Jobs::new(Arc::new(SystemClock));
         let source = BackupSource::new(state.clone(), KeyRing::new(key.clone()));
         let passphrase = Zeroizing::new(PASSPHRASE.to_owned());
-        let job = jobs.start(JobKind::Backup, String::new(), move |control| {
-            source.run(&passphrase, UnixMillis(7), control)
-        });
+        let job =
+            jobs.start(JobKind::Backup, String::new(), move |control| source.run(&passphrase, now, control));
         let id = job.unwrap().id;
         while !matches!(jobs.get(id).unwrap().state, JobState::Done | JobState::Failed) {
             std::thread::yield_now();
@@ -358,7 +507,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("limen.backup");
         std::fs::write(&file, bytes).unwrap();
-        restore(&file, passphrase, state, key)
+        restore(&file, passphrase, &[], state, key)
     }
 
     #[test]
@@ -379,6 +528,10 @@ mod tests {
         let subjects = store.subjects().unwrap();
         assert_eq!((subjects.len(), subjects[0].name.as_str()), (1, "Ada Lovelace"));
         assert!(store.integrity_check().unwrap().is_empty());
+        let sample = store.samples_of(subjects[0].id).unwrap()[0].id;
+        assert_eq!(store.picture(sample).unwrap().unwrap(), "Ada Lovelace".repeat(40).as_bytes());
+        assert_eq!((restored.pictures, restored.pictures_missing, restored.erased_again), (1, 0, 0));
+        drop(store);
         AccountStore::open(&new, &other, Arc::new(SystemClock)).unwrap();
         assert!(matches!(put_back(&bytes, PASSPHRASE, &new, &other), Err(BackupError::NotEmpty { .. })));
     }
@@ -432,7 +585,8 @@ mod tests {
         assert!(put_back(&changed, PASSPHRASE, &new, &other).is_err());
         assert!(put_back(&bytes[..bytes.len() / 2], PASSPHRASE, &new, &other).is_err());
         assert!(put_back(b"", PASSPHRASE, &new, &other).is_err());
-        assert_eq!(std::fs::read_dir(new.path()).unwrap().count(), 0);
+        let left: Vec<_> = std::fs::read_dir(new.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{left:?}");
         let mut empty = ZipWriter::new(Cursor::new(Vec::new()));
         empty.start_file("other", SimpleFileOptions::default()).unwrap();
         let other_zip = empty.finish().unwrap().into_inner();
@@ -440,6 +594,67 @@ mod tests {
             put_back(&other_zip, PASSPHRASE, &new, &other),
             Err(BackupError::NotABackup { .. })
         ));
+    }
+
+    #[test]
+    fn older_backup_brings_nobody_back_who_was_erased_since() {
+        let (_from, state, key) = device(false);
+        let mut store = GalleryStore::open(&state, &key, Arc::new(SystemClock)).unwrap();
+        let grace = enrol(&mut store, "Grace Hopper");
+        let before = backup_at(&state, &key, UnixMillis(1));
+        store.remove(grace).unwrap();
+        let after = backup_at(&state, &key, UnixMillis(2));
+        // The later one has nothing of her, not even her id.
+        assert!(!after.windows(12).any(|some| some == b"Grace Hopper" || some == &grace.as_bytes()[..12]));
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let old = place("old.backup", &before);
+        let restore_into = |others: &[PathBuf]| {
+            let (temp, new) = self::folder();
+            let other = RootKey::from_bytes([6; 32]);
+            let restored = restore(&old, PASSPHRASE, others, &new, &other).unwrap();
+            let store = GalleryStore::open(&new, &other, Arc::new(SystemClock)).unwrap();
+            let names: Vec<_> =
+                store.subjects().unwrap().iter().map(|subject| subject.name.as_str().to_owned()).collect();
+            let files = std::fs::read_dir(new.path().join(MEDIA_FOLDER)).unwrap().count();
+            drop(temp);
+            (names, files, restored.erased_again)
+        };
+        let both = vec!["Ada Lovelace".to_owned(), "Grace Hopper".to_owned()];
+        assert_eq!(restore_into(&[]), (both.clone(), 2, 0), "nothing tells of it");
+        place("no.backup", b"not a zip");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let later = elsewhere.path().join("later.backup");
+        std::fs::write(&later, &after).unwrap();
+        assert_eq!(restore_into(&[later]), (both[..1].to_vec(), 1, 1), "another file does");
+        place("new.backup", &after);
+        assert_eq!(restore_into(&[]), (both[..1].to_vec(), 1, 1), "one beside it does");
+    }
+
+    #[test]
+    fn picture_that_is_missing_or_damaged_in_a_backup_is_told_and_the_rest_comes_back() {
+        let (_from, state, key) = device(false);
+        let bytes = backup(&state, &key);
+        let file = std::fs::read_dir(state.path().join(MEDIA_FOLDER)).unwrap().next().unwrap().unwrap();
+        let content = std::fs::read(file.path()).unwrap();
+        let at = bytes.windows(content.len()).position(|some| some == content).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[at + 20] ^= 1;
+        let (_to, new) = folder();
+        let other = RootKey::from_bytes([6; 32]);
+        // The zip's own check finds it first.
+        assert!(put_back(&damaged, PASSPHRASE, &new, &other).is_err());
+        assert!(!new.path().join(gallery_schema().file).exists());
+        std::fs::remove_file(file.path()).unwrap();
+        let without = backup(&state, &key);
+        let restored = put_back(&without, PASSPHRASE, &new, &other).unwrap();
+        assert_eq!((restored.pictures, restored.pictures_missing), (0, 1));
+        let store = GalleryStore::open(&new, &other, Arc::new(SystemClock)).unwrap();
+        assert_eq!((store.subjects().unwrap().len(), store.integrity_check().unwrap().len()), (1, 1));
     }
 
     #[test]

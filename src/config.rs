@@ -302,6 +302,16 @@ settings! {
         session_hours: u32 = 12, unit "hours", within 1..=720;
     }
 
+    /// What people agreed to, and how long they are kept.
+    privacy: Privacy {
+        /// Subjects that were not recognised for this long are erased, with everything kept about them. Another
+        /// time can be said of each. 0: they are kept until somebody erases them.
+        erase_unseen_days: u32 = 365, unit "days", within 0..=36_500, effect now;
+        /// Version of the text that people are shown before they are enrolled, such as `2026-11`. What a subject
+        /// agreed to before is shown as agreed to another text.
+        consent_text_version: String = "1".to_owned(), within Text { bytes: 1..=40 }, effect now;
+    }
+
     /// What is kept of who changed what.
     audit: Audit {
         /// Entries older than this are erased.

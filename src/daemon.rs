@@ -237,6 +237,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         metrics: Arc::clone(&metrics),
         clock: Arc::clone(&clock),
     })?;
+    store.keep_unseen(config.privacy.erase_unseen_days)?;
     let store_thread = store_thread.with_sightings(
         state.clone(),
         key.subkeys(KeyPurpose::Sightings),

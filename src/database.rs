@@ -19,9 +19,9 @@ use crate::vault::VaultError;
 
 use migrate::MigrateError;
 
-pub(crate) use copy::{export, import, verify};
+pub(crate) use copy::{export, import, marked, open_copy};
 pub(crate) use migrate::Schema;
-pub(crate) use open::{is_under, open_or_create};
+pub(crate) use open::{connect_for_reading, is_under, open_or_create};
 pub(crate) use rekey::rekey;
 
 /// Why a database could not be opened, read or changed. Carries no content and no key.

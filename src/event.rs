@@ -111,6 +111,14 @@ impl Outcome {
         }
     }
 
+    /// Whom a verdict names.
+    pub fn identified(&self) -> Option<SubjectId> {
+        match self {
+            Self::Identified { subject, .. } => Some(*subject),
+            Self::Unknown { .. } | Self::Ended { .. } => None,
+        }
+    }
+
     /// Takes a subject out that is no longer enrolled; true when there was one.
     pub fn forget_unless(&mut self, enrolled: impl Fn(SubjectId) -> bool) -> bool {
         match self {

@@ -16,16 +16,17 @@ mod store;
 
 pub use counter::Ranked;
 pub use records::{
-    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, Group, GroupId, GroupName, IdError,
-    NameError, NewSample, RemovalReceipt, SampleId, SampleOrigin, SamplePicture, SampleQuality, SampleRecord,
-    Statistics, SubjectEdit, SubjectId, SubjectName, SubjectPage, SubjectQuery, TemplateId,
+    EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, ErasureMark, Group, GroupId, GroupName,
+    IdError, NameError, NewSample, RemovalReceipt, SampleId, SampleOrigin, SamplePicture, SampleQuality,
+    SampleRecord, Statistics, SubjectEdit, SubjectId, SubjectName, SubjectPage, SubjectQuery, TemplateId,
 };
 pub use search::{Candidate, SearchScratch};
 pub use snapshot::{
     Gallery, GallerySnapshot, GallerySubject, SnapshotBuilder, SnapshotError, SnapshotReport,
 };
-pub(crate) use store::gallery_schema;
 pub use store::{
-    CounterExampleChoice, CounterExampleReceipt, DATABASE_FILE, GalleryError, GalleryStore,
-    MAX_COUNTER_EXAMPLES, MAX_SAMPLES, StaleSample, Staleness,
+    Consent, ConsentWay, CounterExampleChoice, CounterExampleReceipt, DATABASE_FILE, GalleryError,
+    GalleryStore, MAX_COUNTER_EXAMPLES, MAX_GIVEN_BY_CHARS, MAX_SAMPLES, MAX_TEXT_VERSION_CHARS, StaleSample,
+    Staleness, erased_unseen_at,
 };
+pub(crate) use store::{gallery_schema, media_of};

@@ -33,7 +33,10 @@
 //! | [`guide`] | examined frames of somebody who enrols | what to do next, and which frames are kept |
 //! | [`enrol`], [`assessment`] | samples | templates of a subject; what each is worth |
 //! | [`sightings`] | visits that ended unknown, where they are kept | groups of unknown faces |
-//! | [`jobs`] | long work: [`import`] ([`archive`], [`spool`]), [`backup`], [`reembed`] | progress and a report |
+//! | [`jobs`] | long work: [`import`] ([`archive`], [`spool`]), [`backup`], [`reembed`], [`rekey`] | progress and a report |
+//!
+//! What keeps personal data safe, and shows that it is gone: [`vault`] (keys), [`database`] and [`media`] (what is
+//! encrypted with them), [`erasure`] (the search afterwards), [`subject_export`] (everything kept of one subject).
 //!
 //! [`change`] and [`cadence`] say which frames are worth that way at all, and [`view`] turns and masks
 //! each of them right behind decoding.
@@ -64,6 +67,7 @@ pub mod draw;
 pub mod embed;
 pub mod embedding;
 pub mod enrol;
+pub mod erasure;
 pub mod eval;
 pub mod event;
 pub mod event_store;
@@ -98,6 +102,7 @@ pub mod selftest;
 pub mod sightings;
 pub mod spool;
 pub mod status;
+pub mod subject_export;
 pub mod supervisor;
 pub mod track;
 pub mod vault;

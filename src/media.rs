@@ -30,7 +30,7 @@ use crate::vault::{KEY_BYTES, StateFolder, VaultError, push_hex};
 /// Name of the folder in the state folder.
 pub const MEDIA_FOLDER: &str = "media";
 /// Largest file: the largest picture with what encryption adds.
-const MAX_BYTES: u64 = (256 << 10) + 64;
+pub(crate) const MAX_BYTES: u64 = (256 << 10) + 64;
 /// Before what a file is bound to, so that no other use of a key could make one.
 const CONTEXT: &[u8] = b"limen picture 1";
 
@@ -127,7 +127,8 @@ impl MediaName {
         Self(Sha256::digest(bytes).into())
     }
 
-    fn text(self) -> String {
+    /// As its file is called.
+    pub(crate) fn text(self) -> String {
         let mut text = String::with_capacity(64);
         push_hex(&mut text, &self.0);
         text
@@ -165,16 +166,19 @@ impl MediaFolder {
         let mut bytes = nonce.to_vec();
         bytes.append(&mut sealed);
         let name = MediaName::of(&bytes);
-        let text = name.text();
-        let new = format!("{text}.new");
+        self.place(name, &bytes)?;
+        Ok(name)
+    }
+
+    fn place(&self, name: MediaName, bytes: &[u8]) -> Result<(), MediaError> {
+        let new = format!("{}.new", name.text());
         let failed = |what| {
             let path = self.0.path().join(&new);
             move |source| MediaError::Io { what, path, source }
         };
         let mut file = self.0.create_file(&new)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-        std::fs::rename(self.0.path().join(&new), self.path(name)).map_err(failed("rename"))?;
-        Ok(name)
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+        std::fs::rename(self.0.path().join(&new), self.path(name)).map_err(failed("rename"))
     }
 
     /// Puts the names of everything written so far on the disk.
@@ -203,6 +207,23 @@ impl MediaFolder {
         Ok(plain.map_err(|_| damaged("it does not open with the key of its subject"))?.to_vec())
     }
 
+    /// The encrypted file as it lies there, for a backup; none where it is gone.
+    pub(crate) fn sealed(&self, name: MediaName) -> Result<Option<Vec<u8>>, MediaError> {
+        match read_bounded(&self.path(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(MediaError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts an encrypted file back; false where its bytes are not what its name says.
+    pub(crate) fn put_back(&self, name: MediaName, bytes: &[u8]) -> Result<bool, MediaError> {
+        if MediaName::of(bytes) != name {
+            return Ok(false);
+        }
+        self.place(name, bytes).map(|()| true)
+    }
+
     /// Removes files that nothing refers to any longer. Returns how many are still there.
     pub(crate) fn remove(&self, names: &[MediaName]) -> u64 {
         let stays = |name: &&MediaName| match std::fs::remove_file(self.path(**name)) {
@@ -226,7 +247,8 @@ impl MediaFolder {
         let mut swept = 0;
         for entry in std::fs::read_dir(folder).map_err(io("list", folder))? {
             let entry = entry.map_err(io("list", folder))?;
-            if parse(&entry.file_name()).is_some_and(|name| known.contains(&name)) {
+            let named = entry.file_name().to_str().and_then(parse);
+            if named.is_some_and(|name| known.contains(&name)) {
                 continue;
             }
             let path = entry.path();
@@ -239,8 +261,8 @@ impl MediaFolder {
     }
 }
 
-fn parse(name: &std::ffi::OsStr) -> Option<MediaName> {
-    let text = name.to_str().filter(|text| text.len() == 64)?;
+fn parse(text: &str) -> Option<MediaName> {
+    let text = Some(text).filter(|text| text.len() == 64)?;
     let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         let digit = |digit: u8| match digit {

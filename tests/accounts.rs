@@ -293,6 +293,9 @@ fn audit_log_says_who_did_what_and_holds_no_secret() {
     let next = page["next"].as_str().unwrap();
     let rest = device.owner.get(&format!("/api/audit?limit=200&after={next}")).json(200);
     assert_eq!((rest["entries"].as_array().unwrap().len(), &rest["next"]), (4, &Value::Null));
+    let verified = device.owner.get("/api/audit/verify").json(200);
+    assert_eq!((&verified["entries"], &verified["fault"]), (&json!(7), &Value::Null));
+    assert_eq!(verified["head"].as_str().unwrap().len(), 64);
     assert_eq!(device.owner.get("/api/audit?after=x").code(400), "invalid");
     assert_eq!(device.owner.get("/api/audit?limit=0").code(400), "invalid");
 }

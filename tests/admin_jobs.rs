@@ -310,3 +310,31 @@ fn nobody_unknown_is_kept_unless_that_is_wanted() {
     assert_eq!((&list["enabled"], &list["groups"]), (&false.into(), &json!([])));
     assert!(!program.state().join("sightings.db").exists());
 }
+
+#[test]
+fn root_key_is_changed_while_the_service_runs() {
+    let (program, running, owner) = device("");
+    let id = import(&owner, &archive(&[("Grace Hopper/1.jpg", &picture("grace_hopper_1"))]));
+    until(&owner, id, has_ended);
+    let subject = &owner.get("/api/subjects").json(200)["subjects"][0];
+    let shown = owner.get(subject["picture"].as_str().unwrap()).body;
+    assert!(shown.starts_with(b"\xff\xd8"));
+    let key = || std::fs::read_to_string(program.state().join("root.key")).unwrap();
+    let before = key();
+
+    let job = owner.send("POST", "/api/jobs/rekey", None).json(202);
+    let job = until(&owner, job["id"].as_u64().unwrap(), has_ended);
+    assert_eq!(job["state"], "done", "{job}");
+    assert_ne!(key(), before);
+    assert!(!program.state().join("root.key.next").exists());
+    // Everything goes on: pictures, changes, sign-in, and a backup with the key of now.
+    assert_eq!(owner.get(subject["picture"].as_str().unwrap()).body, shown);
+    let path = format!("/api/subjects/{}", subject["id"].as_str().unwrap());
+    owner.patch(&path, &json!({ "notes": "after the change" })).json(200);
+    let job = owner.post("/api/jobs/backup", &json!({ "passphrase": "twelve letters" })).json(202);
+    let job = until(&owner, job["id"].as_u64().unwrap(), has_ended);
+    assert_eq!((&job["state"], &job["result"]["pictures_missing"]), (&json!("done"), &json!(0)), "{job}");
+    assert_eq!(owner.get("/api/audit/verify").json(200)["fault"], Value::Null);
+    drop(running);
+    assert_eq!(program.enrolled(), [("Grace Hopper".to_owned(), 1)]);
+}

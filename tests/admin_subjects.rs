@@ -152,10 +152,61 @@ fn face_is_enrolled_shown_compared_changed_and_erased() {
     );
     assert!(receipt["events"].as_u64().unwrap() >= 1, "{receipt}");
     assert_eq!(receipt["log_emptied"], true);
+    let search = &receipt["search"];
+    assert_eq!((&search["found"], &search["not_searched"]), (&json!([]), &json!([])), "{receipt}");
+    assert!(
+        search["databases"].as_u64().unwrap() >= 3 && search["files"].as_u64().unwrap() >= 4,
+        "{receipt}"
+    );
     assert_eq!(owner.get(&path).status, 404);
     assert_eq!(owner.get(&format!("/api/events?subject={subject}")).json(200)["events"], json!([]));
     assert_eq!(owner.post("/api/identify", &same).json(200)["candidates"], json!([]));
     assert_eq!(device.program.enrolled(), []);
+}
+
+#[test]
+fn consent_is_recorded_replaced_and_withdrawn() {
+    let device = Device::new();
+    let owner = &device.owner;
+    let subject = enrol(owner, "Grace Hopper", &["grace_hopper_1"]);
+    let path = format!("/api/subjects/{subject}");
+    let before = owner.get(&path).json(200);
+    assert_eq!((&before["consent"], &before["consent_text_version"]), (&Value::Null, &json!("1")));
+    let year = 365 * 86_400_000_i64;
+    let seen = before["last_seen_at"].as_i64().unwrap();
+    assert_eq!(before["erased_unseen_at"].as_i64().unwrap(), seen + year);
+    let consent = format!("{path}/consent");
+    let given = json!({ "given_by": "Grace Hopper", "way": "written", "given_at": 1_790_000_000_000_i64 });
+    let recorded = owner.post(&consent, &given).json(200);
+    let kept = &recorded["consent"];
+    assert_eq!((&kept["given_by"], &kept["way"]), (&json!("Grace Hopper"), &json!("written")));
+    assert_eq!((&kept["text_version"], &kept["recorded_by"]), (&json!("1"), &json!("Owner")));
+    let again = json!({ "given_by": "Her mother", "way": "spoken", "text_version": "2026-11" });
+    let replaced = owner.post(&consent, &again).json(200);
+    assert_eq!(replaced["consent"]["text_version"], "2026-11");
+    for bad in [
+        json!({ "given_by": " ", "way": "spoken" }),
+        json!({ "given_by": "x".repeat(121), "way": "spoken" }),
+        json!({ "given_by": "Grace Hopper", "way": "spoken", "given_at": 9_000_000_000_000_i64 }),
+        json!({ "given_by": "Grace Hopper", "way": "spoken", "given_at": -1 }),
+    ] {
+        assert_eq!(owner.post(&consent, &bad).status, 422, "{bad}");
+    }
+    assert_eq!(owner.get(&path).json(200)["consent"], replaced["consent"]);
+    assert_eq!(owner.delete(&consent).json(200)["consent"], Value::Null);
+    let kept_for_good = owner.patch(&path, &json!({ "keep_unseen_days": 0 })).json(200);
+    assert_eq!(
+        (&kept_for_good["keep_unseen_days"], &kept_for_good["erased_unseen_at"]),
+        (&json!(0), &Value::Null)
+    );
+    assert_eq!(owner.patch(&path, &json!({ "keep_unseen_days": 36_501 })).status, 422);
+    // Who agreed is nobody's business in the audit log.
+    let audit = owner.get("/api/audit").json(200).to_string();
+    assert!(
+        audit.contains("record_consent") && !audit.contains("Hopper") && !audit.contains("mother"),
+        "{audit}"
+    );
+    assert!(!audit.contains(&subject), "subjects are named by their alias");
 }
 
 #[test]

@@ -728,9 +728,64 @@ mod state {
         let files: Vec<_> =
             fs::read_dir(program.state()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(files.len() >= 2, "{files:?}");
-        for file in files {
-            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        let pictures =
+            fs::read_dir(program.state().join("media")).unwrap().map(|entry| entry.unwrap().path());
+        let pictures: Vec<_> = pictures.collect();
+        assert!(!pictures.is_empty());
+        for file in files.iter().chain(&pictures) {
+            let expected = if file.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(mode(file), expected, "{}", file.display());
         }
+    }
+
+    #[test]
+    fn export_of_a_subject_holds_all_of_theirs_and_nothing_of_others() {
+        let program = with_obama();
+        program.ends(0, &["enrol", "Grace Hopper", &portrait("grace_hopper_1")]);
+        let source = format!("replay:{}", recording(&program));
+        program.ends(0, &["run", "--source", &source, "--once", "--json"]);
+        let file = program.path("export.zip");
+        let to = file.as_str();
+        program.ends(0, &["subjects", "export", "Ada", "--to", to]);
+        assert_eq!(mode(file.as_ref()), 0o600);
+        let mut zip = zip::ZipArchive::new(fs::File::open(&file).unwrap()).unwrap();
+        let names: Vec<String> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+        let data: Value = serde_json::from_reader(zip.by_name("data.json").unwrap()).unwrap();
+        let samples = data["samples"].as_array().unwrap();
+        assert!(!samples.is_empty());
+        for sample in samples {
+            assert!(names.contains(&format!("pictures/sample-{}.jpg", sample["sample"])), "{names:?}");
+        }
+        assert_eq!(data["templates"].as_array().unwrap().len(), samples.len());
+        assert_eq!(data["templates"][0]["values"].as_array().unwrap().len(), 128);
+        assert_eq!(data["subject"]["name"], "Ada");
+        let events = data["events"].as_array().unwrap();
+        assert!(events.iter().any(|event| event["kind"] == "identified"), "{events:?}");
+        assert!(!data.to_string().contains("Hopper"));
+        assert!(names.iter().any(|name| name == "README.txt"));
+        // Never over a file that is there, and nothing half done is left.
+        program.ends(1, &["subjects", "export", "Ada", "--to", to]);
+        let log = program.ends(0, &["audit", "list"]).out;
+        assert!(
+            log.contains("export_subject /api/subjects/~") && log.contains("command line enrol"),
+            "{log}"
+        );
+        assert!(!log.contains("Obama"), "{log}");
+        program.ends(0, &["audit", "verify"]).says(&["as they were written"]);
+    }
+
+    #[test]
+    fn root_key_is_shown_and_changed() {
+        let program = with_obama();
+        let shown = program.ends(0, &["key", "status"]);
+        assert!(shown.out.contains("root.key") && shown.err.contains("whoever takes the whole storage"));
+        let key = || fs::read_to_string(program.state().join("root.key")).unwrap();
+        let before = key();
+        program.ends(0, &["key", "rotate"]);
+        assert_ne!(key(), before);
+        assert!(program.ends(0, &["subjects", "list"]).out.contains("Ada"));
+        let new = program.ends(0, &["key", "new"]).out;
+        assert!(new.trim_end().len() == 64 && new.trim_end() != key().trim_end());
     }
 
     #[test]
@@ -790,8 +845,9 @@ mod state {
             let log = ended.err.to_lowercase();
             assert!(!log.contains("zebedee") && !log.contains("quuxington"), "{}", ended.err);
             let mut read = 0;
-            for entry in fs::read_dir(program.state()).unwrap() {
-                let path = entry.unwrap().path();
+            let folders = [program.state(), program.state().join("media")];
+            let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+            for path in entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
                 let bytes = fs::read(&path).unwrap().to_ascii_lowercase();
                 for word in ["zebedee", "quuxington"] {
                     let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());

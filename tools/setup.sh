@@ -213,7 +213,8 @@ fetch_tool() {
         return
     fi
     say "$1 $2: building it into $tools, once; takes a few minutes"
-    cargo install --quiet --locked --root "$tools" "$1@$2" \
+    # Without optimisation: it runs for seconds, and optimising it takes longer than all it saves.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 cargo install --quiet --locked --root "$tools" "$1@$2" \
         || fail 6 "$1 could not be built: cargo's reason stands above."
 }
 

@@ -23,13 +23,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::access::{Caller, Role, Who};
 use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
+use crate::gallery::SubjectId;
 use crate::vault::{KeyPurpose, RootKey};
 
 pub(super) use live::{LiveSession, LiveToken, SessionTimes, Use};
@@ -39,11 +41,10 @@ pub use secret::{Secret, SecretHash};
 pub(super) use secret::{csrf, same};
 pub(super) use sign_in::{Actor, session_token};
 pub(crate) use store::accounts_schema;
-pub use store::{ACCOUNTS_FILE, AccountStore};
+pub use store::{ACCOUNTS_FILE, AccountStore, AuditFault, AuditHead, AuditReport, AuditRetention};
 
 use live::Live;
 use slowdown::{Claim, Slowdown, Try};
-use store::AuditRetention;
 
 /// Passwords that may wait for being hashed: a second's worth on a slow board.
 const WAITING: usize = 8;
@@ -53,6 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_secs(2);
 /// Of these looks, every how manieth erases what has expired.
 const ERASE_EVERY: u32 = 150;
+/// Of these looks, every how manieth tells where the audit log ends: once a day.
+const TELL_EVERY: u32 = 43_200;
 
 /// Everything about accounts, for handlers and for the check in front of them.
 pub(crate) struct Accounts {
@@ -94,10 +97,7 @@ impl Accounts {
             live: Arc::new(Mutex::new(live)),
             slowdown: Mutex::default(),
             times: config.session_times(),
-            retention: AuditRetention {
-                keep_ms: i64::from(config.audit.keep_days) * 86_400_000,
-                count: config.audit.keep_count,
-            },
+            retention: AuditRetention::new(config),
             clock,
         })
     }
@@ -234,6 +234,9 @@ impl Accounts {
     pub(crate) async fn run(self: Arc<Self>, cancel: CancellationToken) {
         let mut looks = 0_u32;
         loop {
+            if looks.is_multiple_of(TELL_EVERY) {
+                self.tell_head().await;
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = cancel.cancelled() => break,
@@ -243,6 +246,44 @@ impl Accounts {
             if let Err(problem) = self.look(erase).await {
                 tracing::debug!(code = problem.code, "the accounts could not be looked after");
             }
+        }
+    }
+
+    /// Notes who is erased for not having been seen.
+    pub(crate) async fn note_retired(
+        self: Arc<Self>,
+        mut retired: broadcast::Receiver<SubjectId>,
+        cancel: CancellationToken,
+    ) {
+        loop {
+            let subject = tokio::select! {
+                subject = retired.recv() => subject,
+                () = cancel.cancelled() => return,
+            };
+            let target = match subject {
+                Ok(subject) => format!("/api/subjects/{subject}"),
+                Err(RecvError::Lagged(missed)) => format!("/api/subjects, {missed} of them"),
+                Err(RecvError::Closed) => return,
+            };
+            let (who, address) = (Some("retention".to_owned()), "-".to_owned());
+            let entry =
+                NewAuditEntry { who, what: "erase_subject", target, outcome: 200, address, detail: None };
+            self.note(entry).await;
+        }
+    }
+
+    /// Reads the whole audit log and checks it.
+    pub(super) async fn verify_audit(&self) -> Result<AuditReport, Problem> {
+        let retention = self.retention;
+        self.read(move |store| store.verify_audit(None, retention)).await
+    }
+
+    /// Tells the log where the audit log's chain ends: whoever collects it has what a chain made anew would
+    /// have to match.
+    async fn tell_head(&self) {
+        match self.read(AccountStore::audit_head).await {
+            Ok(head) => tracing::info!(entry = head.entry, %head, "the audit log"),
+            Err(problem) => tracing::warn!(code = problem.code, "the end of the audit log could not be read"),
         }
     }
 

@@ -140,9 +140,10 @@ async fn enrol(
     })?;
     refused.extend(refusals(&done.refused, &body.samples));
     let details = site.store.subject(done.receipt.subject).await?;
+    let usual_days = site.work.config.borrow().privacy.erase_unseen_days;
     let detail = AuditDetail::new(format!("subject {}", done.receipt.subject));
     let view = EnrolledView {
-        subject: SubjectView::new(&details.subject, site.clock.wall()),
+        subject: SubjectView::new(&details.subject, site.clock.wall(), usual_days),
         created: done.receipt.created,
         templates: done.receipt.templates.len(),
         refused,

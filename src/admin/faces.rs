@@ -288,6 +288,7 @@ impl From<GalleryError> for Problem {
             GalleryError::GroupTaken => Self::conflict("name_taken", error.to_string()),
             GalleryError::TooManyGroups { .. } => Self::conflict("too_many", error.to_string()),
             GalleryError::NotesTooLong { .. }
+            | GalleryError::ConsentText
             | GalleryError::NoSamples
             | GalleryError::TooManySamples { .. } => Self::unusable("invalid", error.to_string()),
             GalleryError::Database(crate::database::DatabaseError::Busy { .. }) => {

@@ -11,18 +11,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::access::{Access, Role, Scope};
+use super::consent::ConsentView;
 use super::faces::{LikenessView, subject_id};
 use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
 use crate::assessment::{AssessmentThresholds, StoredSample, Worth, assess};
 use crate::clock::UnixMillis;
+use crate::config::Config;
 use crate::embedding::Embedding;
 use crate::enrol::EnrolmentRules;
+use crate::erasure::{Search, search};
 use crate::event_store::{Erasure, SubjectDetails};
 use crate::gallery::{
     EnrolledSubject, GallerySnapshot, GroupId, NameError, RemovalReceipt, SampleId, SampleQuality,
-    SampleRecord, SubjectEdit, SubjectId, SubjectName, SubjectQuery, TemplateId,
+    SampleRecord, SubjectEdit, SubjectId, SubjectName, SubjectQuery, TemplateId, erased_unseen_at,
 };
 use crate::score::ComparisonScore;
 
@@ -32,6 +35,7 @@ const MOST: usize = 200;
 const LONGEST_SEARCH: usize = 2000;
 /// The last millisecond of the year 9999: calendars of browsers go no further.
 const LATEST_EXPIRY_MS: i64 = 253_402_300_799_999;
+const MOST_UNSEEN_DAYS: u32 = 36_500;
 
 /// The routes.
 pub(super) fn operations() -> Vec<Operation> {
@@ -122,13 +126,20 @@ pub(super) struct SubjectView {
     expired: bool,
     /// It has a sensor of its own in home automation.
     announced: bool,
+    /// When it was last recognised, to some hours, or enrolled.
+    last_seen_at: i64,
+    /// Days after which it is erased if it was not seen; 0: it is kept for good; null: as is usual.
+    keep_unseen_days: Option<u32>,
+    /// When it is erased if it is not seen until then; never, if null.
+    erased_unseen_at: Option<i64>,
     samples: u64,
     /// Address of a picture.
     picture: Option<String>,
 }
 
 impl SubjectView {
-    pub(super) fn new(subject: &EnrolledSubject, now: UnixMillis) -> Self {
+    /// `usual_days`: for how long subjects are kept unseen where nothing else is said of them.
+    pub(super) fn new(subject: &EnrolledSubject, now: UnixMillis, usual_days: u32) -> Self {
         Self {
             id: subject.id,
             name: subject.name.as_str().to_owned(),
@@ -143,6 +154,10 @@ impl SubjectView {
             expires_at: subject.expires_at.map(|at| at.0),
             expired: subject.expires_at.is_some_and(|at| at <= now),
             announced: subject.announced,
+            last_seen_at: subject.last_seen_at.0,
+            keep_unseen_days: subject.keep_unseen_days,
+            erased_unseen_at: erased_unseen_at(subject.last_seen_at, subject.keep_unseen_days, usual_days)
+                .map(|at| at.0),
             samples: subject.samples,
             picture: subject.picture.map(picture_path),
         }
@@ -202,23 +217,32 @@ impl From<&SampleRecord> for SampleView {
 
 /// A subject with its samples.
 #[derive(Debug, Serialize, JsonSchema)]
-struct SubjectDetailsView {
+pub(super) struct SubjectDetailsView {
     #[serde(flatten)]
     subject: SubjectView,
     /// Oldest first.
     samples_list: Vec<SampleView>,
     /// Faces noted not to be this subject: whoever is more like one of them is not taken for it.
     counter_examples: u64,
+    /// What it agreed to; null: nothing is recorded.
+    consent: Option<ConsentView>,
+    /// Version of the text that people are shown now.
+    consent_text_version: String,
 }
 
 impl SubjectDetailsView {
-    fn new(details: &SubjectDetails, now: UnixMillis) -> Self {
+    pub(super) fn new(details: &SubjectDetails, now: UnixMillis, config: &Config) -> Self {
         // A sample has a template for each model it was seen by.
         let mut samples_list: Vec<SampleView> = details.samples.iter().map(SampleView::from).collect();
         samples_list.sort_by_key(|sample| sample.id);
         samples_list.dedup_by_key(|sample| sample.id);
-        let counter_examples = details.counter_examples;
-        Self { subject: SubjectView::new(&details.subject, now), samples_list, counter_examples }
+        Self {
+            subject: SubjectView::new(&details.subject, now, config.privacy.erase_unseen_days),
+            samples_list,
+            counter_examples: details.counter_examples,
+            consent: details.consent.as_ref().map(ConsentView::from),
+            consent_text_version: config.privacy.consent_text_version.clone(),
+        }
     }
 }
 
@@ -237,11 +261,17 @@ async fn list(
     let query = SubjectQuery { after, search, group: group.map(GroupId), limit };
     let page = site.store.list_subjects(query).await?;
     let now = site.clock.wall();
+    let usual_days = site.work.config.borrow().privacy.erase_unseen_days;
+    let view = |subject| SubjectView::new(subject, now, usual_days);
     Ok(Json(SubjectList {
-        subjects: page.subjects.iter().map(|subject| SubjectView::new(subject, now)).collect(),
+        subjects: page.subjects.iter().map(view).collect(),
         next: page.next,
         total: page.total.unwrap_or_default(),
     }))
+}
+
+pub(super) fn details_view(site: &Site, details: &SubjectDetails) -> SubjectDetailsView {
+    SubjectDetailsView::new(details, site.clock.wall(), &site.work.config.borrow())
 }
 
 async fn show(
@@ -249,7 +279,7 @@ async fn show(
     Named(id): Named<String>,
 ) -> Result<Json<SubjectDetailsView>, Problem> {
     let details = site.store.subject(subject_id(&id)?).await?;
-    Ok(Json(SubjectDetailsView::new(&details, site.clock.wall())))
+    Ok(Json(details_view(&site, &details)))
 }
 
 /// Tells `null` from what is not there at all.
@@ -275,6 +305,10 @@ struct EditBody {
     #[schemars(with = "Option<i64>", range(min = 0, max = 253402300799999_i64))]
     expires_at: Option<Option<i64>>,
     announced: Option<bool>,
+    /// Days after which it is erased if it was not seen; 0: it is kept for good; null: as is usual.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<u32>", range(max = 36500))]
+    keep_unseen_days: Option<Option<u32>>,
 }
 
 async fn edit(
@@ -289,9 +323,18 @@ async fn edit(
         groups: body.groups.map(group_ids).transpose()?,
         expires_at: body.expires_at.map(|at| at.map(expiry).transpose()).transpose()?,
         announced: body.announced,
+        keep_unseen_days: body.keep_unseen_days.map(|days| days.map(unseen_days).transpose()).transpose()?,
     };
     let details = site.store.edit_subject(id, edit).await?;
-    Ok(Json(SubjectDetailsView::new(&details, site.clock.wall())))
+    Ok(Json(details_view(&site, &details)))
+}
+
+fn unseen_days(days: u32) -> Result<u32, Problem> {
+    if days <= MOST_UNSEEN_DAYS {
+        return Ok(days);
+    }
+    let text = format!("`keep_unseen_days` is 0 to {MOST_UNSEEN_DAYS}, or null for what is usual");
+    Err(Problem::unusable("keep_unseen_days", text))
 }
 
 fn expiry(at: i64) -> Result<UnixMillis, Problem> {
@@ -334,6 +377,8 @@ struct ErasureView {
     log_emptied: bool,
     /// Picture files that could not be taken away; nobody can read them, and they go at the next start.
     files_left: u64,
+    /// What looking everywhere for the subject afterwards came to.
+    search: Search,
 }
 
 async fn erase(
@@ -341,8 +386,11 @@ async fn erase(
     Named(id): Named<String>,
 ) -> Result<Json<ErasureView>, Problem> {
     let subject = subject_id(&id)?;
-    let Erasure { gallery, events, sightings } = site.store.erase_subject(subject).await?;
+    let Erasure { gallery, events, sightings, traces } = site.store.erase_subject(subject).await?;
     site.work.jobs.forget(subject);
+    let (state, ring) = (site.work.state.clone(), site.work.rekey.ring.clone());
+    let search = tokio::task::spawn_blocking(move || search(&state, &ring.now(), &traces));
+    let search = search.await.map_err(|error| Problem::failed("looking for what is left", &error))?;
     let RemovalReceipt { subjects, samples, templates, pictures, log_emptied, files_left } = gallery;
     Ok(Json(ErasureView {
         subjects,
@@ -353,6 +401,7 @@ async fn erase(
         sightings,
         log_emptied,
         files_left,
+        search,
     }))
 }
 

@@ -97,6 +97,7 @@ pub(super) fn enrol(context: &Context, arguments: &EnrolArguments) -> Result<Ans
         };
         output.note(&format!("{}: left out, {what}", files[*index].display()));
     }
+    context.audited("enrol", format!("/api/subjects/{}", done.receipt.subject));
     for NamedLikeness { likeness, name } in &done.looks_like {
         let (other, score) = (name.as_str(), likeness.score);
         output.warning(&format!("looks like {other}, who is enrolled already (score {score}); one of the two may be mistaken for the other"));

@@ -61,6 +61,7 @@ pub(super) fn run(context: &Context, arguments: &KeyArguments) -> Result<Answer>
             rekey_offline(&state, key, &source).context(
                 "the key is changed here only while the service does not run; its owner changes it on the admin page",
             )?;
+            context.audited("change_root_key", String::new());
             let (_, key, source) = context.vault()?;
             output.result(&json!({ "source": source.name(), "changing": key.is_changing() }), || {
                 format!("everything in {} is encrypted under a new key", state.path().display())

@@ -1,5 +1,6 @@
 //! Commands, flags and exit codes.
 
+mod audit;
 mod bench;
 mod config;
 mod doctor;
@@ -74,6 +75,8 @@ enum Command {
     Subjects(subjects::SubjectsArguments),
     /// List and change who may sign in to the admin page
     Users(users::UsersArguments),
+    /// Print and check the audit log
+    Audit(audit::AuditArguments),
     /// Show and change the root key, under which everything is encrypted
     Key(key::KeyArguments),
     /// Put a backup back on an empty state folder
@@ -208,6 +211,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Verify(verify) => identify::verify(&context, &verify),
         Command::Subjects(subjects) => subjects::subjects(&context, subjects),
         Command::Users(users) => users::users(&context, users),
+        Command::Audit(arguments) => audit::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),

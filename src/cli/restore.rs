@@ -26,6 +26,10 @@ pub(super) struct RestoreArguments {
     /// Read the passphrase from this file
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Another backup under the same passphrase, which says who was erased since; those in the folder of FILE
+    /// are asked anyway
+    #[arg(long, value_name = "FILE")]
+    erasures: Vec<PathBuf>,
 }
 
 pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Answer> {
@@ -44,10 +48,23 @@ pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Ans
         }
     };
     let (state, key) = context.state()?;
-    let restored = restore(&arguments.file, &passphrase, &state, &key)?;
+    let restored = restore(&arguments.file, &passphrase, &arguments.erasures, &state, &key)?;
     output.result(&json!(restored), || {
         format!("restored {} into {}", restored.files.join(" and "), state.path().display())
     })?;
+    context.audited("restore", String::new());
+    if restored.pictures_missing > 0 {
+        output.warning(&format!(
+            "{} pictures are not in the backup or damaged in it: their subjects are recognised all the same",
+            restored.pictures_missing
+        ));
+    }
+    if restored.erased_again > 0 {
+        output.note(&format!(
+            "{} people of this backup were erased since, as later backups say, and were erased again",
+            restored.erased_again
+        ));
+    }
     if restored.files.iter().any(|file| file == ACCOUNTS_FILE) {
         output.note(
             "accounts and API tokens are those of the backup: look on the page Users for any that should be \

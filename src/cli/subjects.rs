@@ -1,12 +1,17 @@
 //! `limen subjects`.
 
+use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{ArgGroup, Args, Subcommand};
 use limen::clock::{Clock, SystemClock, UnixMillis};
-use limen::gallery::{EnrolledSubject, GalleryStore, SubjectName};
+use limen::erasure::search;
+use limen::gallery::{EnrolledSubject, GalleryStore, SubjectId, SubjectName};
+use limen::subject_export::export_subject;
 use serde_json::{Value, json};
 
 use super::{Answer, Context, Usage};
@@ -18,6 +23,7 @@ Examples:
   limen subjects show \"Ada Lovelace\"
   limen subjects expire \"Window cleaner\" --days 1
   limen subjects announce \"Ada Lovelace\"
+  limen subjects export \"Ada Lovelace\" --to ada.zip
   limen subjects remove --yes \"Ada Lovelace\"")]
 pub(super) struct SubjectsArguments {
     #[command(subcommand)]
@@ -59,6 +65,14 @@ enum Action {
         /// Take it away
         #[arg(long)]
         off: bool,
+    },
+    /// Write everything that is kept of a subject into a zip, for whoever asks what that is
+    Export {
+        /// The subject's name
+        name: String,
+        /// The zip; it must not be there yet
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Erase a subject with all templates, and from the events
     Remove {
@@ -124,6 +138,7 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
             let subject = find(&store, &name)?;
             let new_name = SubjectName::new(&new_name)?;
             store.rename(subject.id, &new_name)?;
+            context.audited("edit_subject", target(subject.id));
             output
                 .result(&json!({ "renamed": subject.id.to_string(), "name": new_name.as_str() }), || {
                     format!("{} is now {}", subject.name.as_str(), new_name.as_str())
@@ -134,6 +149,7 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
             let after = |days: u32| Duration::from_secs(u64::from(days) * 86_400).as_millis() as i64;
             let at = days.map(|days| UnixMillis(SystemClock.wall().0 + after(days)));
             store.set_expiry(subject.id, at)?;
+            context.audited("edit_subject", target(subject.id));
             output.result(
                 &json!({ "subject": subject.id.to_string(), "expires_at": at }),
                 || match days {
@@ -146,10 +162,41 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
         Action::Announce { name, off } => {
             let subject = find(&store, &name)?;
             store.set_announced(subject.id, !off)?;
+            context.audited("edit_subject", target(subject.id));
             output.result(&json!({ "subject": subject.id.to_string(), "announced": !off }), || {
                 let now = if off { "has no sensor" } else { "has a sensor" };
                 format!("{} {now} of its own in home automation", subject.name.as_str())
             })?;
+        }
+        Action::Export { name, to } => {
+            let subject = find(&store, &name)?;
+            let events = context.events()?;
+            // For its owner only: it is all that this program keeps from others.
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to);
+            let file = file.with_context(|| format!("making {}", to.display()))?;
+            let exported = export_subject(subject.id, &store, &events, SystemClock.wall(), &file);
+            let synced = exported.map_err(anyhow::Error::from).and_then(|done| Ok((done, file.sync_all()?)));
+            let (done, ()) = synced.inspect_err(|_| {
+                // Half of it would be taken for the whole; that it cannot be removed is no worse.
+                let _ = std::fs::remove_file(&to);
+            })?;
+            context.audited("export_subject", target(subject.id));
+            output.result(&json!({ "subject": subject.id.to_string(), "exported": done }), || {
+                format!(
+                    "wrote {}: {} samples, {} pictures, {} events of {}",
+                    to.display(),
+                    done.samples,
+                    done.pictures,
+                    done.events,
+                    subject.name.as_str()
+                )
+            })?;
+            if done.pictures_missing > 0 {
+                output.warning(&format!(
+                    "{} pictures could not be read and are not in it",
+                    done.pictures_missing
+                ));
+            }
         }
         Action::Remove { name, yes } => {
             let subject = find(&store, &name)?;
@@ -157,14 +204,18 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                 output.note("nothing was erased");
                 return Ok(Answer::No);
             }
+            let traces = store.traces_of(subject.id)?;
             let receipt = store.remove(subject.id)?;
+            context.audited("erase_subject", target(subject.id));
             // A daemon beside this does the same when it notices; whoever comes first does it.
             let mut events = context.events()?;
             let events = events.forget_all_but(&store.subject_ids()?)?;
+            let (state, key) = context.state()?;
+            let search = search(&state, &key, &traces);
             output.result(
                 &json!({
                     "subjects": receipt.subjects, "samples": receipt.samples,
-                    "templates": receipt.templates, "pictures": receipt.pictures, "events": events, "log_emptied": receipt.log_emptied,
+                    "templates": receipt.templates, "pictures": receipt.pictures, "events": events, "log_emptied": receipt.log_emptied, "search": search,
                 }),
                 || {
                     let plural = |n: u64| if n == 1 { "" } else { "s" };
@@ -177,12 +228,32 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                     )
                 },
             )?;
+            match search.found.as_slice() {
+                [] if search.not_searched.is_empty() => output.note(&format!(
+                    "looked for them in {} files and in {} databases decrypted: nothing is left",
+                    search.files,
+                    search.databases + search.databases_by_value
+                )),
+                found => {
+                    for trace in found {
+                        output.warning(&format!("{:?} still found in {}", trace.kind, trace.place));
+                    }
+                    for reason in &search.not_searched {
+                        output.warning(&format!("could not be looked at: {reason}"));
+                    }
+                }
+            }
             if !receipt.log_emptied {
                 output.warning("another process is reading the database; the erased rows leave its log when that process lets go");
             }
         }
     }
     Ok(Answer::Yes)
+}
+
+/// As the page names it in the audit log.
+fn target(id: SubjectId) -> String {
+    format!("/api/subjects/{id}")
 }
 
 fn find(store: &GalleryStore, name: &str) -> Result<EnrolledSubject> {

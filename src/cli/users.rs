@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use limen::admin::access::Role;
-use limen::admin::accounts::{AccountStore, NewAuditEntry, Password, Secret, User, UserName};
+use limen::admin::accounts::{AccountStore, Password, Secret, User, UserName};
 use limen::clock::{Clock, SystemClock, UnixMillis};
 use serde_json::{Value, json};
 
@@ -163,9 +163,7 @@ fn target(user: &User) -> String {
 
 /// What was done is done: a full disk must not make it look undone.
 fn note(store: &mut AccountStore, what: &'static str, target: String) {
-    let who = Some("command line".to_owned());
-    let entry = NewAuditEntry { who, what, target, outcome: 200, address: "-".to_owned(), detail: None };
-    if let Err(error) = store.note(&entry) {
+    if let Err(error) = super::audit::note(store, what, target) {
         tracing::warn!("the audit log could not be written: {error}");
     }
 }
@@ -187,7 +185,7 @@ fn as_line(user: &User) -> String {
 }
 
 impl Context {
-    fn accounts(&self) -> Result<AccountStore> {
+    pub(super) fn accounts(&self) -> Result<AccountStore> {
         let (state, key) = self.state()?;
         Ok(AccountStore::open(&state, &key, Arc::new(SystemClock))?)
     }

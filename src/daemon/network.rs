@@ -203,7 +203,11 @@ async fn serve(
         });
         let ending = cancel.clone();
         tasks.spawn(async move {
-            Arc::clone(&site.accounts).run(ending).await;
+            let retired = site.store.retired();
+            tokio::join!(
+                Arc::clone(&site.accounts).run(ending.clone()),
+                Arc::clone(&site.accounts).note_retired(retired, ending)
+            );
             Ok("accounts")
         });
     }

@@ -60,6 +60,9 @@ impl Switchboard {
         if let Err(refusal) = self.store.keep(retention(config), lifetime, config.mqtt.host.is_some()) {
             tracing::warn!("how long events are kept changes with the next start only: {refusal}");
         }
+        if let Err(refusal) = self.store.keep_unseen(config.privacy.erase_unseen_days) {
+            tracing::warn!("how long subjects are kept unseen changes with the next start only: {refusal}");
+        }
         self.network.send_replace(Arc::new(config.clone()));
         (self.log_level)(config.log.level);
     }

@@ -25,7 +25,7 @@ pub(crate) fn marked(passphrase: &str) -> Zeroizing<String> {
 }
 
 /// Writes a consistent copy of a database, as of now, into the empty file `to`, under a passphrase; others
-/// may go on writing meanwhile. The copy is opened and checked before this returns.
+/// may go on writing meanwhile. Whoever keeps the copy opens it first, by [`open_copy`].
 pub(crate) fn export(
     state: &StateFolder,
     keys: &Subkeys,
@@ -37,14 +37,14 @@ pub(crate) fn export(
     let (connection, _) = connect_with_any(&from, keys, schema)?;
     let passphrase = marked(passphrase);
     copy(&connection, (schema, &[]), &from, to, passphrase.as_str())?;
-    drop(connection);
-    let copied = connect_with_passphrase(to, &passphrase, schema)?;
-    check(&copied, to, schema)
+    Ok(())
 }
 
 /// Opens a copy and checks it.
-pub(crate) fn verify(copy: &Path, passphrase: &str, schema: &Schema) -> Result<(), DatabaseError> {
-    check(&connect_with_passphrase(copy, &marked(passphrase), schema)?, copy, schema)
+pub(crate) fn open_copy(copy: &Path, passphrase: &str, schema: &Schema) -> Result<Connection, DatabaseError> {
+    let connection = connect_with_passphrase(copy, &marked(passphrase), schema)?;
+    check(&connection, copy, schema)?;
+    Ok(connection)
 }
 
 /// Brings a copy back as a database of this state folder, which must have none, without the rows of the

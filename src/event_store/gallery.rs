@@ -1,16 +1,16 @@
 //! What the thread `store` is asked about subjects. Every change is on the disk and in the gallery that
 //! is searched when it is answered.
 
-use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::handle::{Request, StoreHandle, StoreRefusal};
 use crate::embedding::Embedding;
 use crate::enrol::{Enrolled, EnrolmentError, EnrolmentOrder, EnrolmentRules};
+use crate::erasure::Traces;
 use crate::gallery::{
-    CounterExampleChoice, CounterExampleReceipt, EnrolledSubject, GalleryError, Group, GroupId, GroupName,
-    RemovalReceipt, SampleId, SampleRecord, SubjectEdit, SubjectId, SubjectPage, SubjectQuery,
+    Consent, CounterExampleChoice, CounterExampleReceipt, EnrolledSubject, GalleryError, Group, GroupId,
+    GroupName, RemovalReceipt, SampleId, SampleRecord, SubjectEdit, SubjectId, SubjectPage, SubjectQuery,
 };
 
 /// Where an answer goes.
@@ -31,15 +31,16 @@ pub enum GalleryRefusal {
 }
 
 /// What was erased of a subject, everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug)]
 pub struct Erasure {
     /// Out of the gallery.
-    #[serde(flatten)]
     pub gallery: RemovalReceipt,
     /// Events in which the subject was named, and is not any more.
     pub events: u64,
     /// Unknown faces that may have been theirs.
     pub sightings: u64,
+    /// What to look for, to show that nothing is left.
+    pub traces: Traces,
 }
 
 /// A subject with its samples.
@@ -51,6 +52,8 @@ pub struct SubjectDetails {
     pub samples: Vec<SampleRecord>,
     /// Faces that are noted not to be it, in the present embedding space.
     pub counter_examples: u64,
+    /// What the subject agreed to.
+    pub consent: Option<Consent>,
 }
 
 /// One question or change.
@@ -72,6 +75,10 @@ pub enum GalleryRequest {
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// Remove one sample.
     RemoveSample(SampleId, Reply<RemovalReceipt>),
+    /// Record what a subject agreed to.
+    Consent(SubjectId, Box<Consent>, Reply<SubjectDetails>),
+    /// Take back what a subject agreed to.
+    Withdraw(SubjectId, Reply<SubjectDetails>),
     /// A face is not this subject; how many are noted not to be it then.
     Not(SubjectId, Box<Embedding>, Reply<u64>),
     /// Forget faces that were noted not to be a subject.
@@ -146,7 +153,21 @@ impl StoreHandle {
         self.ask_gallery(|reply| GalleryRequest::Picture(id, reply)).await
     }
 
-    /// Removes one sample with its templates and picture.
+    /// Records what a subject agreed to.
+    pub async fn record_consent(
+        &self,
+        id: SubjectId,
+        consent: Consent,
+    ) -> Result<SubjectDetails, GalleryRefusal> {
+        self.ask(|reply| Request::Gallery(GalleryRequest::Consent(id, Box::new(consent), reply))).await
+    }
+
+    /// Takes back what a subject agreed to.
+    pub async fn withdraw_consent(&self, id: SubjectId) -> Result<SubjectDetails, GalleryRefusal> {
+        self.ask(|reply| Request::Gallery(GalleryRequest::Withdraw(id, reply))).await
+    }
+
+    /// Removes a sample with its templates and its picture.
     pub async fn remove_sample(&self, id: SampleId) -> Result<RemovalReceipt, GalleryRefusal> {
         self.ask_gallery(|reply| GalleryRequest::RemoveSample(id, reply)).await
     }

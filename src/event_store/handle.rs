@@ -15,7 +15,7 @@ use super::store::Retention;
 use super::upkeep::UpkeepRequest;
 use crate::clock::UnixMillis;
 use crate::event::IdentityEvent;
-use crate::gallery::{Gallery, SnapshotReport};
+use crate::gallery::{Gallery, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
 
 /// Requests that may wait for the thread. Events are among them: the recogniser waits when it is
@@ -134,6 +134,7 @@ pub struct StoreHandle {
     pub(super) outbox: watch::Receiver<Outbox>,
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
+    pub(super) retired: broadcast::Sender<SubjectId>,
     pub(super) news: broadcast::Sender<Arc<RecordedEvent>>,
     pub(super) gallery: Arc<Gallery>,
     pub(super) metrics: Arc<Metrics>,
@@ -222,6 +223,11 @@ impl StoreHandle {
         self.face_unlock.clone()
     }
 
+    /// Subjects that are erased for not having been seen, as it happens.
+    pub fn retired(&self) -> broadcast::Receiver<SubjectId> {
+        self.retired.subscribe()
+    }
+
     /// Changes when the gallery has been read anew.
     pub fn gallery_changes(&self) -> watch::Receiver<u64> {
         self.gallery_changes.clone()
@@ -280,6 +286,7 @@ pub(crate) mod tests {
                 outbox: watch::channel(Outbox::default()).1,
                 face_unlock: watch::channel(true).1,
                 gallery_changes: watch::channel(0).1,
+                retired: broadcast::Sender::new(1),
                 news: broadcast::channel(1).0,
                 gallery: Arc::new(Gallery::new(GallerySnapshot::empty(EmbeddingSpaceId::new("test")))),
                 metrics: Arc::new(Metrics::new()),

@@ -5,6 +5,7 @@
 //! subject expires, takes the erased out of the events, and applies retention.
 
 mod gallery;
+mod presence;
 mod sightings;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
 use super::query::EventPage;
@@ -30,6 +31,8 @@ use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
 use crate::vault::{StateFolder, Subkeys};
 
+use presence::Presence;
+
 /// How often the thread looks for enrolments by another process, and tries again what failed.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often retention is applied while there is nothing to erase.
@@ -38,6 +41,8 @@ const RETAIN: Duration = Duration::from_secs(600);
 const GROUP: usize = 64;
 /// How long the thread waits for a request before it beats.
 const WAIT: Duration = Duration::from_millis(100);
+/// Subjects of whose erasure nobody has taken note yet.
+const RETIRED: usize = 64;
 /// Pictures moved out of the database in one go.
 const MOVED: u32 = 32;
 /// JPEG quality of a kept picture.
@@ -82,6 +87,10 @@ pub struct StoreThread {
     forget_due: bool,
     /// Pictures may be left that an older version kept in the database.
     pictures_due: bool,
+    /// Who was seen when, and who is kept how long without.
+    presence: Presence,
+    /// Subjects erased for not having been seen.
+    retired: broadcast::Sender<SubjectId>,
     /// Who is enrolled, as far as this thread knows.
     enrolled: BTreeSet<SubjectId>,
     /// Unknown faces, where they are kept.
@@ -98,6 +107,7 @@ const ERASING: &str = "erasing";
 const SWITCHING: &str = "switching";
 const SIGHTING: &str = "keeping unknown faces";
 const LOADING: &str = "loading the gallery";
+const SEEING: &str = "noting who was seen";
 const MOVING: &str = "moving pictures into files";
 
 impl StoreThread {
@@ -107,11 +117,13 @@ impl StoreThread {
         let outbox = watch::Sender::new(parts.events.outbox());
         let face_unlock = watch::Sender::new(parts.events.face_unlock()?);
         let gallery_changes = watch::Sender::new(0);
+        let retired = broadcast::Sender::new(RETIRED);
         let handle = StoreHandle {
             requests: sender,
             outbox: outbox.subscribe(),
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
+            retired: retired.clone(),
             gallery: Arc::clone(&parts.gallery),
             news: parts.events.news(),
             metrics: Arc::clone(&parts.metrics),
@@ -130,6 +142,8 @@ impl StoreThread {
             reload_due: false,
             forget_due: true,
             pictures_due: true,
+            presence: Presence::default(),
+            retired,
             enrolled: BTreeSet::new(),
             sightings: None,
             sightings_home: None,
@@ -199,6 +213,7 @@ impl StoreThread {
         for event in &group {
             self.take_in(event);
         }
+        self.note_presence(&group);
         let enrolled = &self.enrolled;
         let group = group.into_iter().map(|mut event| {
             // Erased while this was on its way: only what concerns nobody is kept.
@@ -326,6 +341,7 @@ impl StoreThread {
         if self.pictures_due {
             self.move_pictures();
         }
+        self.erase_unseen();
         self.retain();
     }
 

@@ -22,6 +22,8 @@ pub enum UpkeepRequest {
     Picture(SampleId, Reply<Option<Vec<u8>>>),
     /// The templates of one subject's samples.
     AddTemplates(Vec<(SampleId, Embedding)>, Reply<()>),
+    /// For how many days subjects are kept unseen, where nothing else is said of them; 0: for good.
+    KeepUnseen(u32),
     /// Encrypt every database of the thread anew.
     Rekey(Box<RootKey>, Reply<()>),
     /// Encrypt the pictures of some subjects anew, of those after this one.
@@ -29,6 +31,11 @@ pub enum UpkeepRequest {
 }
 
 impl StoreHandle {
+    /// Says for how many days subjects are kept unseen, where nothing else is said of them; 0: for good.
+    pub fn keep_unseen(&self, days: u32) -> Result<(), StoreRefusal> {
+        self.send(Request::Upkeep(UpkeepRequest::KeepUnseen(days)))
+    }
+
     /// What has no template in the present embedding space.
     pub async fn staleness(&self) -> Result<Staleness, GalleryRefusal> {
         self.ask(|reply| Request::Upkeep(UpkeepRequest::Staleness(reply))).await

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -14,6 +15,7 @@ use crate::clock::UnixMillis;
 use crate::embedding::Embedding;
 use crate::frame::RgbImage;
 use crate::score::QualityScore;
+use crate::vault::push_hex;
 
 /// Identifies a subject: 128 random bits, shown as 32 hex digits.
 ///
@@ -32,7 +34,26 @@ impl SubjectId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+
+    /// A short name for it in what outlives the subject: the beginning of its mark.
+    pub fn alias(&self) -> String {
+        let mut alias = String::from("~");
+        push_hex(&mut alias, &self.mark().0[..8]);
+        alias
+    }
+
+    /// What is kept of it when the subject is erased.
+    pub fn mark(&self) -> ErasureMark {
+        let mut hash = Sha256::new();
+        hash.update(b"limen/1/erased");
+        hash.update(self.0);
+        ErasureMark(hash.finalize().into())
+    }
 }
+
+/// SHA-256 of the id of a subject: recognises an id, and gives none away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ErasureMark(pub [u8; 32]);
 
 impl fmt::Display for SubjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -381,6 +402,10 @@ pub struct EnrolledSubject {
     pub expires_at: Option<UnixMillis>,
     /// Whether it has a sensor of its own in home automation.
     pub announced: bool,
+    /// When it was last recognised, to some hours, or enrolled.
+    pub last_seen_at: UnixMillis,
+    /// For how many days it is kept without being seen; none: as is usual.
+    pub keep_unseen_days: Option<u32>,
     /// Templates of every embedding space.
     pub templates: u64,
     /// Samples.
@@ -428,6 +453,8 @@ pub struct SubjectEdit {
     pub expires_at: Option<Option<UnixMillis>>,
     /// Whether it has a sensor of its own in home automation.
     pub announced: Option<bool>,
+    /// For how many days it is kept without being seen, 0 for good; or as is usual.
+    pub keep_unseen_days: Option<Option<u32>>,
 }
 
 /// A group of subjects.

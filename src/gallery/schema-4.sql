@@ -4,6 +4,9 @@
 alter table subject add column last_seen_at integer;
 alter table subject add column keep_unseen_days integer check (keep_unseen_days between 0 and 36500);
 
+-- Nobody knows when they were last seen: from now on it counts, also where the clock is behind.
+update subject set last_seen_at = max(updated_at, cast(strftime('%s', 'now') as integer) * 1000);
+
 create index subject_by_last_seen on subject (coalesce(last_seen_at, created_at));
 
 create table consent (

@@ -4,10 +4,12 @@
 //!
 //! Names leave this file only inside [`SubjectName`]; errors carry none.
 
+mod erasure;
 mod error;
 mod groups;
 mod listing;
 mod pictures;
+mod presence;
 mod rows;
 mod upkeep;
 
@@ -36,6 +38,8 @@ use rows::{
 };
 
 pub use error::GalleryError;
+pub(crate) use pictures::media_of;
+pub use presence::{Consent, ConsentWay, MAX_GIVEN_BY_CHARS, MAX_TEXT_VERSION_CHARS, erased_unseen_at};
 pub use upkeep::{CounterExampleChoice, CounterExampleReceipt, MAX_COUNTER_EXAMPLES, StaleSample, Staleness};
 
 /// Name of the database in the state folder.
@@ -143,6 +147,7 @@ impl GalleryStore {
                 EnrolmentTarget::New(name) => (insert_subject(transaction, name, now)?, true),
                 EnrolmentTarget::Existing(id) => {
                     touch(transaction, *id, now)?;
+                    presence::seen(transaction, *id, now)?;
                     (*id, false)
                 }
             };
@@ -249,6 +254,7 @@ impl GalleryStore {
     /// Removes a subject with everything kept about it. The freed places are overwritten and the log
     /// is emptied, so that not even the holder of the key finds anything of it in these files.
     pub fn remove(&mut self, id: SubjectId) -> Result<RemovalReceipt, GalleryError> {
+        let now = self.clock.wall();
         let (receipt, files) = self.write("remove a subject", |transaction| {
             let files = pictures::files_of(transaction, id)?;
             let count = |sql: &str| transaction.prepare_cached(sql)?.query_row([id.as_bytes()], |r| r.get(0));
@@ -262,6 +268,7 @@ impl GalleryStore {
             if subjects == 0 {
                 return Err(Refusal::SubjectUnknown.into());
             }
+            erasure::note(transaction, id, now)?;
             let subjects = subjects as u64;
             Ok((
                 RemovalReceipt { subjects, samples, templates, pictures, ..RemovalReceipt::default() },
@@ -475,7 +482,7 @@ fn with_groups(db: &Connection, found: Option<EnrolledSubject>) -> rusqlite::Res
 }
 
 fn write_edit(transaction: &Transaction<'_>, id: SubjectId, edit: &SubjectEdit) -> Result<(), WriteError> {
-    let SubjectEdit { name, notes, groups, expires_at, announced } = edit;
+    let SubjectEdit { name, notes, groups, expires_at, announced, keep_unseen_days } = edit;
     if let Some(name) = name {
         write_name(transaction, id, name)?;
     }
@@ -489,6 +496,9 @@ fn write_edit(transaction: &Transaction<'_>, id: SubjectId, edit: &SubjectEdit) 
         transaction
             .prepare_cached("update subject set expires_at = ?2 where id = ?1")?
             .execute(params![id.as_bytes(), at.map(|at| at.0)])?;
+    }
+    if let Some(days) = keep_unseen_days {
+        presence::write_keep_unseen(transaction, id, *days)?;
     }
     if let Some(announced) = announced {
         transaction

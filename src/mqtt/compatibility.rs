@@ -232,7 +232,7 @@ fn double_take(
     let mut common = json!({
         "id": event.id,
         "duration": duration,
-        "timestamp": payload::rfc3339(event.captured_at),
+        "timestamp": crate::clock::rfc3339(event.captured_at),
         "attempts": event.looks,
         "camera": camera,
         "zones": [],

@@ -6,32 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::settings::DeviceIdentity;
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, rfc3339};
 use crate::event_store::{EventId, EventKind, RecordedEvent};
 use crate::gallery::SubjectId;
-
-/// Time as text: RFC 3339 in UTC with milliseconds, `2026-11-23T04:05:06.789Z`.
-pub(super) fn rfc3339(time: UnixMillis) -> String {
-    let day_ms = 86_400_000;
-    let (day, ms) = (time.0.div_euclid(day_ms), time.0.rem_euclid(day_ms));
-    let (year, month, day) = civil(day);
-    let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
-}
-
-/// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar:
-/// years begin in March here, so that the leap day comes last, and repeat every 146,097 days.
-fn civil(days: i64) -> (i64, i64, i64) {
-    let since_era_start = days + 719_468;
-    let era = since_era_start.div_euclid(146_097);
-    let day = since_era_start.rem_euclid(146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (era * 400 + year + next, month, day)
-}
 
 /// An event on `event`, `event/late` or `doorbell`.
 #[derive(Serialize)]

@@ -169,6 +169,31 @@ test('groups are made, renamed and erased; the people in them stay', async () =>
   await page.getByRole('link', { name: /Joseph Biden/ }).waitFor();
 });
 
+test('a consent is recorded, shown, and offers to erase when it is withdrawn', async () => {
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden/ }).first().click();
+  const consent = page.getByRole('region', { name: 'Consent' });
+  await consent.getByText('Nothing is recorded').waitFor();
+  await consent.getByRole('button', { name: 'Record a consent' }).click();
+  const dialog = page.getByRole('dialog', { name: 'Record a consent' });
+  await dialog.getByLabel('How').selectOption('spoken');
+  await dialog.getByLabel('To which version of the text').fill('older');
+  await dialog.getByRole('button', { name: 'Record', exact: true }).click();
+  await consent.getByText(/Joseph Biden agreed on .* to version older .*said to whoever/).waitFor();
+  await consent.getByText('People are shown version 1').waitFor();
+  await page.getByLabel('Erased when not seen for so many days').fill('30');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved').waitFor();
+  await page.goto(`${device.origin}/faces`);
+  await page.getByRole('link', { name: /Joseph Biden.*Not seen for long, erased on/ }).click();
+  await consent.getByRole('button', { name: 'Withdraw' }).click();
+  await page.getByRole('dialog', { name: 'Withdraw the consent?' }).getByRole('button', { name: 'Withdraw', exact: true }).click();
+  const erase = page.getByRole('dialog', { name: /Erase Joseph Biden/ });
+  await erase.getByRole('button', { name: 'Close' }).click();
+  await consent.getByText('Nothing is recorded').waitFor();
+  assert.deepEqual(page.faults, []);
+});
+
 test('erasing asks for the name, tells what was removed, and nothing answers afterwards', async () => {
   await page.goto(`${device.origin}/faces`);
   await page.getByRole('link', { name: /Joseph Biden/ }).first().click();
@@ -186,6 +211,7 @@ test('erasing asks for the name, tells what was removed, and nothing answers aft
   await dialog.getByRole('button', { name: 'Erase for good' }).click();
   const receipt = page.getByRole('dialog', { name: 'Erased' });
   await receipt.getByRole('row', { name: /Pictures 1/ }).waitFor();
+  await receipt.getByText(/Looked for afterwards in .* nothing is left/).waitFor();
   await receipt.getByRole('button', { name: 'Done' }).click();
   await page.waitForURL((url) => url.pathname === '/faces');
   assert.equal((await page.request.get(`${device.origin}/api/subjects/${id}`)).status(), 404);

@@ -237,6 +237,10 @@ test('a threshold changed on the page counts at once, and a bad value is told at
   await client.expect(200, 'PATCH', '/api/settings', { changes: { 'identification.threshold': null } });
   const { entries } = await client.expect(200, 'GET', '/api/audit?limit=200');
   assert.ok(entries.some((entry) => /settings/.test(entry.what)), 'the change is in the audit log');
+  await page.goto(`${device.origin}/users`);
+  await page.getByRole('tab', { name: 'Audit' }).click();
+  await page.getByRole('button', { name: 'Verify' }).click();
+  await page.getByText(/entries are as they were written/).waitFor();
 });
 
 test('what the camera offers stands beside exposure, gain and backlight', async () => {

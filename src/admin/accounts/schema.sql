@@ -1,4 +1,4 @@
--- The database of the accounts, version 2: the schema of a new file. Encrypted as a whole by SQLCipher,
+-- The database of the accounts, version 3: the schema of a new file. Encrypted as a whole by SQLCipher,
 -- apart from gallery and events, so that a copy of either says nothing about who may sign in. Times are
 -- milliseconds since 1970-01-01 UTC. No secret is kept: of passwords an Argon2id hash, of every other
 -- secret, which is random and long, its SHA-256.
@@ -134,6 +134,37 @@ end;
 create trigger audit_uncounted after delete on audit begin
     update audit_share set entries = entries - 1 where who = coalesce(old.who, '');
     delete from audit_share where who = coalesce(old.who, '') and entries = 0;
+end;
+
+-- The audit log as a chain, so that what was changed in it, or taken out, shows. A link outlives its entry, which
+-- is erased when it is old, until everything before it is gone too.
+create table audit_link (
+    -- The entry's.
+    id integer primary key not null,
+    -- When the entry was made.
+    at integer not null,
+    -- SHA-256 of everything the entry says but how often it was repeated.
+    content blob not null check (length(content) = 32),
+    -- SHA-256 of the link before this and of content.
+    link blob not null unique check (length(link) = 32)
+) strict;
+
+-- Where the chain begins: the last link that is gone, or zeros.
+create table audit_anchor (
+    id integer primary key check (id = 1),
+    entry integer not null,
+    link blob not null check (length(link) = 32)
+) strict;
+
+insert into audit_anchor values (1, 0, zeroblob(32));
+
+create trigger audit_unchanged before update of id, at, who, operation, target, outcome, address, detail on audit
+when exists (select 1 from audit_link where id = old.id) begin
+    select raise(abort, 'entries of the audit log are not changed');
+end;
+
+create trigger audit_link_unchanged before update on audit_link begin
+    select raise(abort, 'links of the audit log are not changed');
 end;
 
 -- The code with which the first owner is made, while there is none.

@@ -3,6 +3,7 @@
 //! through [`AccountStore::changed_by_others`].
 
 mod audit;
+mod chain;
 mod newcomers;
 mod sessions;
 mod tokens;
@@ -20,7 +21,8 @@ use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
 
-pub(super) use audit::AuditRetention;
+pub use audit::AuditRetention;
+pub use chain::{AuditFault, AuditHead, AuditReport};
 pub(super) use sessions::NewSession;
 
 /// Name of the database in the state folder.
@@ -32,7 +34,7 @@ const SCHEMA: Schema = Schema {
     // "limA"
     application_id: 0x6c69_6d41,
     script: include_str!("schema.sql"),
-    steps: &[include_str!("schema_2.sql")],
+    steps: &[include_str!("schema_2.sql"), include_str!("schema_3.sql")],
 };
 
 /// For copies of it.
@@ -81,6 +83,7 @@ impl AccountStore {
         let path = state.path().join(ACCOUNTS_FILE);
         let connection = database::open_or_create(state, &key.subkeys(KeyPurpose::Accounts), &SCHEMA)?;
         let mut store = Self { connection, path, clock, data_version: 0 };
+        store.link_older_entries()?;
         store.changed_by_others()?;
         Ok(store)
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::records::{AuditEntry, TokenRecord, UserName};
 use super::secret::Secret;
+use super::store::AuditReport;
 use super::{AccountError, locked};
 use crate::admin::access::{Access, AuditDetail, Caller, Role, Scope};
 use crate::admin::operation::{Asked, Given, Named, Operation};
@@ -112,6 +113,9 @@ pub(super) fn operations() -> Vec<Operation> {
             .about("Who changed what, the newest first. Holds no name of a subject.")
             .query::<Part>()
             .gives::<Audit>(StatusCode::OK),
+        Operation::get("/api/audit/verify", Access::Role(Role::Admin), "verify_audit", verify_audit)
+            .about("Checks that nothing in the audit log was changed, put in or taken out past the program.")
+            .gives::<AuditReport>(StatusCode::OK),
     ]
 }
 
@@ -176,6 +180,10 @@ async fn remove_token(
 ) -> Result<StatusCode, Problem> {
     site.accounts.change_as(&caller, move |store, _| store.remove_token(id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn verify_audit(State(site): State<Arc<Site>>) -> Result<Json<AuditReport>, Problem> {
+    site.accounts.verify_audit().await.map(Json)
 }
 
 async fn audit(

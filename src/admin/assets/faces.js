@@ -51,7 +51,8 @@ export function show({ signal, query }) {
 }
 
 function tile(subject) {
-  const state = subject.expired ? 'Expired, not recognised' : subject.expires_at ? `Until ${format.shortDay(subject.expires_at)}` : null;
+  const soon = subject.erased_unseen_at && subject.erased_unseen_at < Date.now() + 30 * 864e5;
+  const state = subject.expired ? 'Expired, not recognised' : soon ? `Not seen for long, erased on ${format.shortDay(subject.erased_unseen_at)}` : subject.expires_at ? `Until ${format.shortDay(subject.expires_at)}` : null;
   return h('a.tile', { href: `/faces/${subject.id}`, 'data-link': '' }, face(subject.name, subject.picture),
     h('div.text', null, h('span.cut', { style: { 'font-weight': 600 } }, subject.name),
       state ? h('span.small.warn.toned.cut', null, state)

@@ -1,6 +1,6 @@
 // One person: what is known, the samples and how much each helps, and the way out.
 
-import { del, get, may, patch, query as asked } from './api.js';
+import { del, get, may, patch, post, query as asked } from './api.js';
 import { h, icon, put } from './dom.js';
 import { isAbort, sentence } from './errors.js';
 import { eventRow } from './eventview.js';
@@ -55,6 +55,7 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     const notes = h('textarea', { value: subject.notes ?? '', maxlength: 2000, rows: 3 });
     const day = subject.expires_at ? format.dayKey(subject.expires_at) : '';
     const until = h('input', { type: 'date', value: day });
+    const unseen = h('input', { type: 'number', min: 0, max: 36500, step: 1, value: subject.keep_unseen_days ?? '', placeholder: 'as is usual' });
     const announced = check('A sensor of its own in Home Assistant', { checked: subject.announced });
     const mine = new Set(subject.groups.map(group => group.id));
     const chips = h('div.chips', null, groups.length ? groups.map(group => h('label.chip', null, h('input.sr', { type: 'checkbox', value: group.id, checked: mine.has(group.id) }), group.name)) : h('span.hint', null, 'None made yet.'));
@@ -63,6 +64,8 @@ export function show({ params: [id], signal, go, title: setTitle }) {
       if (name.value.trim() !== subject.name) changes.name = name.value.trim();
       if (notes.value.trim() !== (subject.notes ?? '')) changes.notes = notes.value.trim() || null;
       if (chosen.length !== mine.size || chosen.some(group => !mine.has(group))) changes.groups = chosen;
+      const days = unseen.value === '' ? null : Number(unseen.value);
+      if (days !== subject.keep_unseen_days) changes.keep_unseen_days = days;
       if (announced.input.checked !== subject.announced) changes.announced = announced.input.checked;
       // The whole of the chosen day still counts. A day that was not touched keeps its time, which may have
       // been set elsewhere.
@@ -71,9 +74,37 @@ export function show({ params: [id], signal, go, title: setTitle }) {
       toast('Saved');
       await load();
     }, { text: 'Save' }, field('Name', name), field('Notes', notes), h('fieldset.field', null, h('legend.label', null, 'Groups'), chips),
-    field('Recognised until', until, { hint: 'Empty: for good. Afterwards the person is treated as unknown.' }), announced),
+    field('Recognised until', until, { hint: 'Empty: for good. Afterwards the person is treated as unknown.' }),
+    field('Erased when not seen for so many days', unseen, { hint: `Empty: as is usual. 0: never. ${presence(subject)}` }), announced),
+    consented(subject),
     others(subject),
     h('div', { style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, button('Erase this person', { kind: 'danger', icon: 'trash', onclick: () => erase(subject) }))];
+  };
+
+  // That this person agreed, and to which text.
+  const consented = subject => {
+    const { consent, consent_text_version: version } = subject;
+    const record = () => dialog('Record a consent', close => {
+      const by = h('input', { value: subject.name, required: true, maxlength: 120, autocomplete: 'off' });
+      const way = h('select', null, Object.entries(ways).map(([value, text]) => h('option', { value }, text)));
+      const on = h('input', { type: 'date', required: true, value: format.dayKey(Date.now()), max: format.dayKey(Date.now()) });
+      const text = h('input', { value: version, required: true, maxlength: 40, autocomplete: 'off' });
+      return form(async () => {
+        // Noon of the day, or now where that is still to come.
+        const given_at = Math.min(new Date(`${on.value}T12:00:00`).getTime(), Date.now());
+        await post(`/api/subjects/${id}/consent`, { given_by: by.value.trim(), way: way.value, given_at, text_version: text.value.trim() });
+        close(true);
+      }, { text: 'Record' }, field('Who agreed', by, { hint: 'The person, or whoever may agree for them.' }), field('How', way), field('When', on), field('To which version of the text', text));
+    });
+    const withdraw = async () => {
+      if (!await confirm('Withdraw the consent?', `The record is removed. ${subject.name} stays enrolled until erased, which should follow.`, { action: 'Withdraw', work: () => del(`/api/subjects/${id}/consent`).then(() => true) })) return;
+      await load();
+      await erase(subject);
+    };
+    return h('section.stack.tight', { 'aria-label': 'Consent', style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, h('h3', null, 'Consent'),
+      consent ? h('p.small', null, agreed(consent)) : h('p.small.muted', null, 'Nothing is recorded. In many places people have to agree before they are enrolled.'),
+      consent && consent.text_version !== version && notice('warn', `People are shown version ${version} of the text by now.`),
+      h('div.row', null, button(consent ? 'Record anew' : 'Record a consent', { small: true, onclick: async () => { if (await record()) { toast('Recorded'); await load(); } } }), consent && button('Withdraw', { small: true, kind: 'danger', onclick: withdraw })));
   };
 
   // Faces of which somebody said that they are not this person.
@@ -101,9 +132,19 @@ export function show({ params: [id], signal, go, title: setTitle }) {
   return root;
 }
 
+const ways = { written: 'Signed on paper', screen: 'Confirmed on a screen', spoken: 'Said to whoever enrolled them' };
+
+function agreed({ given_by, way, given_at, text_version, recorded_by }) {
+  return `${given_by} agreed on ${format.shortDay(given_at)} to version ${text_version} of the text: ${ways[way].toLowerCase()}. Recorded by ${recorded_by}.`;
+}
+
+function presence({ last_seen_at, erased_unseen_at }) {
+  return `Last seen or enrolled ${format.ago(last_seen_at)}${erased_unseen_at ? `; erased on ${format.shortDay(erased_unseen_at)} if not seen until then` : ''}.`;
+}
+
 function reader(subject) {
   const row = (name, value) => value && [h('dt', null, name), h('dd', null, value)];
-  return [h('h2', null, 'About'), h('dl.pairs', null, row('Notes', subject.notes || '–'), row('Groups', subject.groups.map(group => group.name).join(', ') || '–'), row('Recognised until', subject.expires_at ? format.shortDay(subject.expires_at) : 'for good'), row('Last change', format.moment(subject.updated_at)))];
+  return [h('h2', null, 'About'), h('dl.pairs', null, row('Notes', subject.notes || '–'), row('Groups', subject.groups.map(group => group.name).join(', ') || '–'), row('Recognised until', subject.expires_at ? format.shortDay(subject.expires_at) : 'for good'), row('Presence', presence(subject)), row('Consent', subject.consent ? agreed(subject.consent) : 'not recorded'), row('Last change', format.moment(subject.updated_at)))];
 }
 
 const origins = { file: 'Picture', camera: 'Device camera', sighting: 'Unknown face' };
@@ -127,5 +168,15 @@ const receiptNames = { subjects: 'Person', samples: 'Samples', templates: 'Templ
 
 export function receiptTable(receipt) {
   return h('div.stack', null, h('table', null, h('caption.sr', null, 'What was removed'), h('tbody', null, Object.entries(receiptNames).filter(([key]) => receipt[key] != null).map(([key, name]) => h('tr', null, h('th', { scope: 'row' }, name), h('td', null, format.number(receipt[key])))))),
-    receipt.log_emptied != null && h('p.row', { style: { 'flex-wrap': 'nowrap' } }, icon(receipt.log_emptied ? 'check' : 'warn'), receipt.log_emptied ? 'The database was rewritten, so that nothing can be read back from its files.' : 'The log of the database is still to be emptied; that happens at the next quiet moment.'));
+    receipt.log_emptied != null && h('p.row', { style: { 'flex-wrap': 'nowrap' } }, icon(receipt.log_emptied ? 'check' : 'warn'), receipt.log_emptied ? 'The database was rewritten, so that nothing can be read back from its files.' : 'The log of the database is still to be emptied; that happens at the next quiet moment.'),
+    receipt.search && searched(receipt.search));
+}
+
+const traceNames = { id: 'the number', name: 'the name', template: 'a template', picture: 'a picture' };
+
+function searched({ files, databases, databases_by_value, found, not_searched }) {
+  const clean = !found.length && !not_searched.length;
+  const text = clean ? `Looked for afterwards in ${format.number(files)} files and ${format.number(databases + databases_by_value)} decrypted databases: nothing is left.`
+    : [...found.map(trace => `${sentence(traceNames[trace.kind])} ${trace.place}.`), ...not_searched.map(reason => `Could not be looked at: ${reason}.`)].join(' ');
+  return h('p.row', { style: { 'flex-wrap': 'nowrap' } }, icon(clean ? 'check' : 'warn'), text);
 }

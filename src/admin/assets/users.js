@@ -111,5 +111,17 @@ function audit(signal) {
   }, entry => h('div.wrap', null, h('span.grow', { style: { 'min-width': '150px' } }, h('span.line', null, h('b', null, entry.who ?? 'Nobody'), ` ${entry.what.replaceAll('_', ' ')}`), h('span.line.muted.small', { style: { 'overflow-wrap': 'anywhere' } }, [entry.address, entry.target, entry.detail, entry.times > 1 && `${format.number(entry.times)} times within a minute`].filter(Boolean).join(' · '))),
     entry.outcome >= 400 && pill('refused', String(entry.outcome)), h('time.muted.small.nowrap', { datetime: new Date(entry.at).toISOString(), title: format.exact(entry.at) }, format.moment(entry.at))),
   { signal, none: () => empty('jobs', 'Nothing noted yet') });
-  return h('div.stack', null, h('section.card.flush', { 'aria-label': 'Audit log' }, list));
+  const verdict = h('div', { role: 'status' });
+  const verify = button('Verify', { icon: 'check', small: true, onclick: async () => put(verdict, chain(await get('/api/audit/verify', { signal }))) });
+  return h('div.stack', null, h('div.row', null, h('p.muted.grow', null, 'Each entry is chained to the one before, so that what is changed or taken out shows.'), verify), verdict, h('section.card.flush', { 'aria-label': 'Audit log' }, list));
+}
+
+const faults = {
+  changed: 'was changed after it was made', broken: 'does not follow from the one before', unlinked: 'was put in past the program', gone: 'is gone, though nothing called for that',
+};
+
+function chain({ entries, erased, fault, head }) {
+  if (fault) return notice('bad', `Entry ${fault.entry} ${faults[fault.what]}.`, { title: 'The audit log is not whole. ' });
+  const gone = erased ? ` ${format.number(erased)} were erased for their age or number.` : '';
+  return notice('good', [`${format.number(entries)} entries are as they were written.${gone} The chain ends with `, h('code', { style: { 'overflow-wrap': 'anywhere' } }, head), '. Noted elsewhere, it shows later whether the log was made anew.']);
 }

@@ -40,6 +40,14 @@ impl StoreThread {
                 });
                 let _ = reply.send(result);
             }
+            GalleryRequest::Consent(id, consent, reply) => {
+                let result = self.parts.gallery_store.record_consent(id, &consent);
+                let _ = reply.send(result.map_err(GalleryRefusal::from).and_then(|()| self.details(id)));
+            }
+            GalleryRequest::Withdraw(id, reply) => {
+                let result = self.parts.gallery_store.withdraw_consent(id);
+                let _ = reply.send(result.map_err(GalleryRefusal::from).and_then(|_| self.details(id)));
+            }
             GalleryRequest::Erase(id, reply) => {
                 let _ = reply.send(self.erase(id).map_err(GalleryRefusal::from));
             }
@@ -91,18 +99,20 @@ impl StoreThread {
         let store = &self.parts.gallery_store;
         let subject = store.subject(id)?.ok_or(GalleryError::SubjectUnknown)?;
         let counter_examples = store.counter_examples_of(id, &self.parts.space)?;
-        Ok(SubjectDetails { subject, samples: store.samples_of(id)?, counter_examples })
+        let consent = store.consent_of(id)?;
+        Ok(SubjectDetails { subject, samples: store.samples_of(id)?, counter_examples, consent })
     }
 
     /// Out of the gallery on the disk, out of the one that is searched, and out of the events, in this
     /// order: what fails after the first step is tried again until it is done.
-    fn erase(&mut self, id: SubjectId) -> Result<Erasure, GalleryError> {
+    pub(super) fn erase(&mut self, id: SubjectId) -> Result<Erasure, GalleryError> {
         let known = self.parts.gallery.current();
         let faces = known
             .templates_of(id)
             .filter_map(|(_, values)| Embedding::from_unit(values.to_vec(), known.space().clone()).ok());
         let faces: Vec<_> = faces.collect();
         drop(known);
+        let traces = self.parts.gallery_store.traces_of(id)?;
         let gallery = self.parts.gallery_store.remove(id)?;
         self.enrolled.remove(&id);
         self.changed(id);
@@ -119,7 +129,7 @@ impl StoreThread {
             }
         };
         let sightings = self.forget_sightings_like(&faces);
-        Ok(Erasure { gallery, events, sightings })
+        Ok(Erasure { gallery, events, sightings, traces })
     }
 
     /// Brings what is searched up to date with a change of one subject that is on the disk.

@@ -250,6 +250,7 @@ impl StoreThread {
             UpkeepRequest::Picture(sample, reply) => {
                 let _ = reply.send(store.picture(sample).map_err(GalleryRefusal::from));
             }
+            UpkeepRequest::KeepUnseen(days) => self.keep_unseen(days),
             UpkeepRequest::Rekey(key, reply) => {
                 let _ = reply.send(self.rekey(&key));
             }

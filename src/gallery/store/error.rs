@@ -40,6 +40,13 @@ pub enum GalleryError {
         /// The limit.
         most: usize,
     },
+    /// A consent without a text, or with too long a one.
+    #[error(
+        "a consent names who gave it in 1 to {} characters, and the version of the text in 1 to {}",
+        super::MAX_GIVEN_BY_CHARS,
+        super::MAX_TEXT_VERSION_CHARS
+    )]
+    ConsentText,
     /// An enrolment without samples.
     #[error("an enrolment needs at least one sample")]
     NoSamples,

@@ -99,6 +99,12 @@ pub(super) fn delete(
     Ok((deleted.is_some().into(), deleted.flatten().map(MediaName)))
 }
 
+/// The files that a database, or a copy of one, refers to.
+pub(crate) fn media_of(db: &Connection) -> rusqlite::Result<HashSet<MediaName>> {
+    let mut query = db.prepare("select file from picture where file is not null")?;
+    query.query_map([], |row| row.get(0).map(MediaName))?.collect()
+}
+
 /// Where a picture is: in a file, or still in the row.
 enum Kept {
     File(MediaName, MediaKey, PictureOf),
@@ -255,10 +261,7 @@ impl GalleryStore {
                 };
             }
         };
-        let known: HashSet<MediaName> = transaction
-            .prepare("select file from picture where file is not null")
-            .and_then(|mut query| query.query_map([], |row| row.get(0).map(MediaName))?.collect())
-            .map_err(|error| failed(&self.path, error))?;
+        let known = media_of(&transaction).map_err(|error| failed(&self.path, error))?;
         let swept = self.media.sweep(&known)?;
         drop(transaction);
         if swept > 0 {

@@ -189,7 +189,8 @@ pub(super) const SELECT_SUBJECT: &str =
     "select s.id, s.name, s.notes, s.created_at, s.updated_at, s.expires_at, s.announced,
     (select count(*) from template t where t.subject = s.id),
     (select count(*) from sample m where m.subject = s.id),
-    (select min(p.sample) from sample m join picture p on p.sample = m.id where m.subject = s.id)
+    (select min(p.sample) from sample m join picture p on p.sample = m.id where m.subject = s.id),
+    coalesce(s.last_seen_at, s.created_at), s.keep_unseen_days
     from subject s";
 
 pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
@@ -204,6 +205,8 @@ pub(super) fn read_subject(row: &Row<'_>) -> rusqlite::Result<EnrolledSubject> {
         templates: row.get(7)?,
         samples: row.get(8)?,
         picture: row.get::<_, Option<i64>>(9)?.map(SampleId),
+        last_seen_at: UnixMillis(row.get(10)?),
+        keep_unseen_days: row.get(11)?,
         groups: Vec::new(),
     })
 }

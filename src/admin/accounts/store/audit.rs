@@ -1,10 +1,12 @@
 //! The audit log as rows of the database.
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
-use super::AccountStore;
+use super::{AccountStore, chain};
 use crate::admin::accounts::records::{AccountError, AuditEntry, NewAuditEntry};
 use crate::clock::UnixMillis;
+use crate::config::Config;
+use crate::gallery::SubjectId;
 
 /// Entries erased in one go, so that nobody waits long for the database.
 const ERASED_AT_ONCE: u32 = 1_000;
@@ -23,9 +25,50 @@ pub(super) const ERASE_OF: &str = "delete from audit where id in (
 
 /// What of the audit log is kept.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::admin::accounts) struct AuditRetention {
+pub struct AuditRetention {
     pub(in crate::admin::accounts) keep_ms: i64,
     pub(in crate::admin::accounts) count: u32,
+}
+
+impl AuditRetention {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        Self { keep_ms: i64::from(config.audit.keep_days) * 86_400_000, count: config.audit.keep_count }
+    }
+}
+
+pub(super) fn read_entry(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: row.get(0)?,
+        at: UnixMillis(row.get(1)?),
+        who: row.get(2)?,
+        what: row.get(3)?,
+        target: row.get(4)?,
+        outcome: row.get(5)?,
+        address: row.get(6)?,
+        detail: row.get(7)?,
+        times: row.get(8)?,
+    })
+}
+
+/// A text in which subjects are named by their aliases: the log outlives them, and nothing in it may tell that
+/// an id was known here.
+pub(super) fn without_ids(text: &str) -> String {
+    let word = |c: char| c.is_ascii_alphanumeric();
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(word) {
+        let (before, from) = rest.split_at(start);
+        let (token, after) = from.split_at(from.find(|c| !word(c)).unwrap_or(from.len()));
+        plain.push_str(before);
+        match token.parse::<SubjectId>() {
+            Ok(id) => plain.push_str(&id.alias()),
+            Err(_) => plain.push_str(token),
+        }
+        rest = after;
+    }
+    plain.push_str(rest);
+    plain
 }
 
 impl AccountStore {
@@ -45,41 +88,30 @@ impl AccountStore {
                     return Ok(());
                 }
             }
+            let target = without_ids(target);
+            let detail = detail.as_deref().map(without_ids);
             transaction
                 .prepare_cached(
                     "insert into audit (at, who, operation, target, outcome, address, detail)
                      values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![now.0, who, what, target, outcome, address, detail])?;
-            Ok(())
+            let id = transaction.last_insert_rowid();
+            let (who, what) = (who.clone(), (*what).to_owned());
+            let (outcome, address) = (*outcome, address.clone());
+            let entry = AuditEntry { id, at: now, who, what, target, outcome, address, detail, times: 1 };
+            Ok(chain::link(transaction, &entry)?)
         })
     }
 
     /// Entries before one, the newest first.
-    pub(in crate::admin::accounts) fn audit(
-        &self,
-        before: Option<i64>,
-        limit: u32,
-    ) -> Result<Vec<AuditEntry>, AccountError> {
+    pub fn audit(&self, before: Option<i64>, limit: u32) -> Result<Vec<AuditEntry>, AccountError> {
         self.read("read the audit log", |db| {
             let mut query = db.prepare_cached(
                 "select id, at, who, operation, target, outcome, address, detail, times from audit
                  where id < ?1 order by id desc limit ?2",
             )?;
-            let rows = query.query_map(params![before.unwrap_or(i64::MAX), limit], |row| {
-                Ok(AuditEntry {
-                    id: row.get(0)?,
-                    at: UnixMillis(row.get(1)?),
-                    who: row.get(2)?,
-                    what: row.get(3)?,
-                    target: row.get(4)?,
-                    outcome: row.get(5)?,
-                    address: row.get(6)?,
-                    detail: row.get(7)?,
-                    times: row.get(8)?,
-                })
-            })?;
-            rows.collect()
+            query.query_map(params![before.unwrap_or(i64::MAX), limit], read_entry)?.collect()
         })
     }
 
@@ -111,6 +143,9 @@ impl AccountStore {
                 let many = left.min((theirs - next).max(1));
                 erased += erase.execute(params![whose, many])?;
                 left -= many;
+            }
+            if erased > 0 {
+                chain::shorten(transaction, keep)?;
             }
             Ok(erased)
         })

@@ -319,7 +319,7 @@ fn audit_log_of_an_older_version_is_brought_up_with_its_entries() {
     store
         .connection
         .execute_batch(
-            "drop table audit; drop table audit_share; drop table setup; drop table token;
+            "drop table audit; drop table audit_share; drop table audit_link; drop table audit_anchor; drop table setup; drop table token;
              drop table access_request; drop table invitation; drop table session; drop table user;",
         )
         .unwrap();
@@ -333,7 +333,8 @@ fn audit_log_of_an_older_version_is_brought_up_with_its_entries() {
             "insert into audit (at, who, operation, target, outcome, address) values
                  (1790000000000, 'Ada', 'sign_in', '/api/sign-in', 200, '192.0.2.1'),
                  (1790000000000, 'Ada', 'sign_in', '/api/sign-in', 200, '192.0.2.1'),
-                 (1790000000000, null, 'sign_in', '/api/sign-in', 401, '192.0.2.1');
+                 (1790000000000, null, 'edit_subject',
+                  '/api/subjects/5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a', 401, '192.0.2.1');
              pragma user_version = 1;",
         )
         .unwrap();
@@ -344,6 +345,10 @@ fn audit_log_of_an_older_version_is_brought_up_with_its_entries() {
     let entries = store.audit(None, 9).unwrap();
     assert_eq!(entries.len(), 3);
     assert!(entries.iter().all(|entry| entry.times == 1 && entry.detail.is_none()));
+    let alias = crate::gallery::SubjectId::from_bytes([0x5a; 16]).alias();
+    assert_eq!(entries[0].target, format!("/api/subjects/{alias}"), "ids of subjects are taken out");
+    let report = store.verify_audit(None, ALL).unwrap();
+    assert_eq!((report.entries, report.fault), (3, None), "they are linked");
     store.retain_audit(AuditRetention { keep_ms: i64::MAX, count: 2 }).unwrap();
     let whose: Vec<_> = store.audit(None, 9).unwrap().into_iter().map(|entry| entry.who).collect();
     assert_eq!(whose, [None, Some("Ada".to_owned())], "whose entries are how many is known");
@@ -406,4 +411,112 @@ fn no_query_walks_through_the_audit_log_or_the_requests() {
         })
         .unwrap();
     assert!(scanned.starts_with("SCAN"), "the test tells a scan when there is one: {scanned}");
+}
+
+/// Keeps everything.
+const ALL: AuditRetention = AuditRetention { keep_ms: i64::MAX, count: u32::MAX };
+
+fn fault(store: &AccountStore, expected: Option<&str>) -> Option<AuditFault> {
+    store.verify_audit(expected, ALL).unwrap().fault
+}
+
+#[test]
+fn chain_of_the_audit_log_shows_what_was_done_past_the_program() {
+    let written = || {
+        let mut device = device();
+        for n in 0..1_200 {
+            device.store.note(&audit(["Ada", "Eve", ""][n % 3], 200 + n as u16 % 100)).unwrap();
+        }
+        device
+    };
+    let device = written();
+    let report = device.store.verify_audit(None, ALL).unwrap();
+    assert_eq!((report.entries, report.erased, report.before, report.fault), (1_200, 0, 0, None));
+    assert_eq!(report.head, device.store.audit_head().unwrap().to_string());
+    // Neither is changed by accident.
+    for statement in
+        ["update audit set who = 'Bob' where id = 7", "update audit_link set at = 1 where id = 7"]
+    {
+        let refused = device.store.connection.execute(statement, []).unwrap_err().to_string();
+        assert!(refused.contains("are not changed"), "{refused}");
+    }
+    let past_the_triggers = "drop trigger audit_unchanged; drop trigger audit_link_unchanged;";
+    for (tampering, expected) in [
+        ("update audit set outcome = 403 where id = 7", AuditFault::Changed { entry: 7 }),
+        ("update audit set who = null where id = 700", AuditFault::Changed { entry: 700 }),
+        ("update audit set at = at + 1 where id = 1200", AuditFault::Changed { entry: 1200 }),
+        ("delete from audit where id = 600", AuditFault::Gone { entry: 600 }),
+        (
+            "delete from audit where id = 600; delete from audit_link where id = 600",
+            AuditFault::Broken { entry: 601 },
+        ),
+        (
+            "insert into audit (id, at, operation, target, outcome, address) values (1201, 1, 'x', 'y', 200, '-')",
+            AuditFault::Unlinked { entry: 1201 },
+        ),
+        ("update audit_link set link = randomblob(32) where id = 5", AuditFault::Broken { entry: 5 }),
+        (
+            "update audit set id = -1 where id = 8; update audit set id = 8 where id = 9;
+             update audit set id = 9 where id = -1",
+            AuditFault::Changed { entry: 8 },
+        ),
+    ] {
+        let device = written();
+        device.store.connection.execute_batch(&format!("{past_the_triggers} {tampering}")).unwrap();
+        assert_eq!(fault(&device.store, None), Some(expected), "{tampering}");
+    }
+    // A cut-off end is whole in itself; whoever noted the head finds it.
+    let device = written();
+    let head = device.store.audit_head().unwrap().to_string();
+    let cut = "delete from audit where id > 1000; delete from audit_link where id > 1000";
+    device.store.connection.execute_batch(cut).unwrap();
+    assert_eq!(fault(&device.store, None), None);
+    assert_eq!(fault(&device.store, Some(&head)), Some(AuditFault::HeadMissing));
+    let earlier = device.store.audit_head().unwrap().to_string();
+    assert_eq!(fault(&device.store, Some(&earlier.to_uppercase())), None);
+}
+
+#[test]
+fn chain_outlasts_that_entries_are_erased_and_stays_bounded() {
+    let mut device = device();
+    let keep = AuditRetention { keep_ms: i64::MAX, count: 10 };
+    let links = |store: &AccountStore| -> i64 {
+        store.connection.query_row("select count(*) from audit_link", [], |row| row.get(0)).unwrap()
+    };
+    device.store.note(&audit("Ada", 200)).unwrap();
+    let first = device.store.audit_head().unwrap().to_string();
+    for n in 0..200_u16 {
+        device.store.note(&audit("Eve", 200 + n)).unwrap();
+        device.store.retain_audit(keep).unwrap();
+        let report = device.store.verify_audit(None, keep).unwrap();
+        assert_eq!(report.fault, None, "after {n}");
+        assert_eq!(report.entries + report.before, u64::from(n + 2).min(10));
+        assert!(links(&device.store) <= 40, "after {n}");
+    }
+    // Ada's entry is still there, and older than the chain by now.
+    let report = device.store.verify_audit(None, keep).unwrap();
+    assert_eq!(report.before, 1);
+    let long_gone = device.store.verify_audit(Some(&first), keep).unwrap().fault;
+    assert_eq!(long_gone, Some(AuditFault::HeadMissing));
+    device.store.retain_audit(AuditRetention { keep_ms: i64::MAX, count: 0 }).unwrap();
+    assert_eq!((links(&device.store), fault(&device.store, None)), (0, None));
+    device.store.note(&audit("Ada", 200)).unwrap();
+    assert_eq!((links(&device.store), fault(&device.store, None)), (1, None));
+}
+
+#[test]
+fn audit_log_names_no_subject_by_its_id() {
+    let mut device = device();
+    let id = crate::gallery::SubjectId::from_bytes([0x5a; 16]);
+    let entry = NewAuditEntry {
+        target: format!("/api/subjects/{id}/samples"),
+        detail: Some(format!("subject {id}, 32 hex digits more: {id}")),
+        ..audit("Ada", 200)
+    };
+    device.store.note(&entry).unwrap();
+    let kept = device.store.audit(None, 1).unwrap().remove(0);
+    let alias = id.alias();
+    assert_eq!(kept.target, format!("/api/subjects/{alias}/samples"));
+    assert_eq!(kept.detail.unwrap(), format!("subject {alias}, 32 hex digits more: {alias}"));
+    assert_eq!(fault(&device.store, None), None);
 }
