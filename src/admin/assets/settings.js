@@ -28,7 +28,7 @@ export function show({ signal, query, block }) {
   const changes = new Map(), fields = new Map(), offers = new Map();
   let told = null, device = null, section = query.get('section'), leave = new AbortController();
   const search = h('input', { type: 'search', placeholder: 'Search settings', 'aria-label': 'Search settings', spellcheck: 'false', value: query.get('search') ?? '' });
-  const chips = h('nav.chips.slide', { 'aria-label': 'Sections', style: { 'min-height': '34px' } });
+  const chips = h('nav.chips.slide.rows', { 'aria-label': 'Sections' });
   const top = h('div.stack', { 'aria-live': 'polite' }), body = h('div.stack', null, bones(1, 520));
   const bar = h('div.save-bar', { role: 'region', 'aria-label': 'Changes', hidden: true });
   signal.addEventListener('abort', () => leave.abort());
