@@ -12,7 +12,7 @@
 //!
 //! A file is written under another name, synced and renamed before the transaction that refers to it
 //! commits, and removed after the transaction that forgets it. What a crash leaves behind in between is a
-//! file that no row refers to; [`MediaFolder::sweep`] takes those away.
+//! file that no row refers to; opening the gallery sweeps those away.
 
 use std::collections::HashSet;
 use std::fs::File;
