@@ -6,9 +6,9 @@ import { isAbort, sentence, words } from './errors.js';
 import * as format from './format.js';
 import { button, confirm, dialog, empty, endless, pill, toast } from './ui.js';
 
-export const kinds = { import: 'Import', reembed: 'Missing templates', backup: 'Backup' };
+export const kinds = { import: 'Import', reembed: 'Missing templates', backup: 'Backup', rekey: 'Change of the root key' };
 // Who may start a kind may also hold and end it.
-const least = { import: 'operator', reembed: 'admin', backup: 'owner' };
+const least = { import: 'operator', reembed: 'admin', backup: 'owner', rekey: 'owner' };
 const going = job => ['waiting', 'running', 'paused'].includes(job.state);
 
 export function jobCard(first, { signal }) {
