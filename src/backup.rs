@@ -29,7 +29,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use crate::admin::accounts::accounts_schema;
 use crate::clock::{SystemClock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
-use crate::gallery::{GalleryError, GalleryStore, gallery_schema, media_of};
+use crate::gallery::{GalleryError, GalleryStore, gallery_schema, marks_of, media_of};
 use crate::jobs::{Download, JobControl, Stopped};
 use crate::media::{MEDIA_FOLDER, MediaError, MediaFolder, MediaName};
 use crate::spool::{Spool, SpoolError, SpoolWriter};
@@ -249,7 +249,7 @@ impl BackupSource {
                     drop(copied);
                     copied = exported().map_err(|error| failed(error.into()))?;
                 }
-                let marks = erasures::of(&copied).map_err(|error| {
+                let marks = marks_of(&copied).map_err(|error| {
                     failed(DatabaseError::sqlite(&copy.0, schema, "list who was erased", error).into())
                 })?;
                 zip.start_file(ERASURES, options).map_err(zipping)?;

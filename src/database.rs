@@ -21,7 +21,7 @@ use migrate::MigrateError;
 
 pub(crate) use copy::{export, import, marked, open_copy};
 pub(crate) use migrate::Schema;
-pub(crate) use open::{connect_for_reading, is_under, open_or_create};
+pub(crate) use open::{connect_with_any, is_under, open_or_create};
 pub(crate) use rekey::rekey;
 
 /// Why a database could not be opened, read or changed. Carries no content and no key.

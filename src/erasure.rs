@@ -18,12 +18,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::admin::accounts::accounts_schema;
 use crate::database::{self, Schema};
-use crate::event_store::events_schema;
-use crate::gallery::{SubjectId, gallery_schema};
+use crate::gallery::SubjectId;
 use crate::media::MEDIA_FOLDER;
-use crate::sightings::sightings_schema;
+use crate::rekey::every_database;
 use crate::vault::{KeyPurpose, RootKey, StateFolder};
 
 /// Databases up to this size are looked at page by page.
@@ -129,12 +127,7 @@ pub fn search(state: &StateFolder, key: &RootKey, traces: &Traces) -> Search {
             Err(error) => run.search.not_searched.push(format!("{}: {error}", folder.display())),
         }
     }
-    for (schema, purpose) in [
-        (gallery_schema(), KeyPurpose::Database),
-        (events_schema(), KeyPurpose::Events),
-        (accounts_schema(), KeyPurpose::Accounts),
-        (sightings_schema(), KeyPurpose::Sightings),
-    ] {
+    for (schema, purpose) in every_database() {
         run.database(state, key, schema, purpose);
     }
     run.search
@@ -193,9 +186,9 @@ impl Run<'_> {
     fn database(&mut self, state: &StateFolder, key: &RootKey, schema: &Schema, purpose: KeyPurpose) {
         let path = state.path().join(schema.file);
         let Ok(metadata) = path.symlink_metadata() else { return };
-        let looked = database::connect_for_reading(&path, &key.subkeys(purpose), schema)
+        let looked = database::connect_with_any(&path, &key.subkeys(purpose), schema)
             .map_err(|error| error.to_string())
-            .and_then(|mut connection| {
+            .and_then(|(mut connection, _)| {
                 let by_page = metadata.len() <= PAGES_UP_TO;
                 let looked = if by_page {
                     self.pages(&mut connection, schema)

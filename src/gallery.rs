@@ -29,4 +29,4 @@ pub use store::{
     GalleryStore, MAX_COUNTER_EXAMPLES, MAX_GIVEN_BY_CHARS, MAX_SAMPLES, MAX_TEXT_VERSION_CHARS, StaleSample,
     Staleness, erased_unseen_at,
 };
-pub(crate) use store::{gallery_schema, media_of};
+pub(crate) use store::{gallery_schema, marks_of, media_of};

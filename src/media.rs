@@ -25,7 +25,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::gallery::{SampleId, SubjectId};
-use crate::vault::{KEY_BYTES, StateFolder, VaultError, push_hex};
+use crate::vault::{KEY_BYTES, StateFolder, VaultError, hex};
 
 /// Name of the folder in the state folder.
 pub const MEDIA_FOLDER: &str = "media";
@@ -129,9 +129,7 @@ impl MediaName {
 
     /// As its file is called.
     pub(crate) fn text(self) -> String {
-        let mut text = String::with_capacity(64);
-        push_hex(&mut text, &self.0);
-        text
+        hex(&self.0)
     }
 }
 

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::admin::accounts::{AccountError, AccountStore, accounts_schema};
 use crate::clock::{Clock, SystemClock};
-use crate::database::{self, DatabaseError};
+use crate::database::{self, DatabaseError, Schema};
 use crate::event_store::{EventStore, EventStoreError, StoreHandle, events_schema};
 use crate::gallery::{GalleryError, GalleryStore, gallery_schema};
 use crate::jobs::{JobControl, Stopped};
@@ -146,10 +146,7 @@ pub fn rekey_offline(state: &StateFolder, key: RootKey, source: &KeySource) -> R
         database::open_or_create(state, &key.subkeys(KeyPurpose::Sightings), sightings_schema())?;
     }
     if there(gallery_schema().file) {
-        let mut gallery = GalleryStore::open(state, &key, clock)?;
-        for subject in gallery.subject_ids()? {
-            gallery.renew_media_key(subject)?;
-        }
+        GalleryStore::open(state, &key, clock)?.renew_media_keys(None, u32::MAX)?;
     }
     finish(state, &key, source)
 }
@@ -163,15 +160,19 @@ pub(crate) fn rekey_accounts(state: &StateFolder, key: &RootKey) -> Result<(), A
     Ok(())
 }
 
-/// Makes sure that nothing needs a former key, and lets it go.
-fn finish(state: &StateFolder, key: &RootKey, source: &KeySource) -> Result<(), RekeyError> {
-    let databases = [
+/// Every database of a device, and what its key is for.
+pub(crate) fn every_database() -> [(&'static Schema, KeyPurpose); 4] {
+    [
         (gallery_schema(), KeyPurpose::Database),
         (events_schema(), KeyPurpose::Events),
         (accounts_schema(), KeyPurpose::Accounts),
         (sightings_schema(), KeyPurpose::Sightings),
-    ];
-    for (schema, purpose) in databases {
+    ]
+}
+
+/// Makes sure that nothing needs a former key, and lets it go.
+fn finish(state: &StateFolder, key: &RootKey, source: &KeySource) -> Result<(), RekeyError> {
+    for (schema, purpose) in every_database() {
         if !database::is_under(state, &key.subkey(purpose), schema)? {
             return Err(RekeyError::Unfinished(state.path().join(schema.file)));
         }

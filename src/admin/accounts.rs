@@ -265,10 +265,7 @@ impl Accounts {
                 Err(RecvError::Lagged(missed)) => format!("/api/subjects, {missed} of them"),
                 Err(RecvError::Closed) => return,
             };
-            let (who, address) = (Some("retention".to_owned()), "-".to_owned());
-            let entry =
-                NewAuditEntry { who, what: "erase_subject", target, outcome: 200, address, detail: None };
-            self.note(entry).await;
+            self.note(NewAuditEntry::done_by("retention", "erase_subject", target)).await;
         }
     }
 

@@ -22,7 +22,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use crate::vault::push_hex;
+use crate::vault::hex;
 
 /// The files, each by its name.
 macro_rules! files {
@@ -171,9 +171,7 @@ impl Packed {
 }
 
 fn short(digest: &[u8]) -> String {
-    let mut text = String::with_capacity(16);
-    push_hex(&mut text, &digest[..8]);
-    text
+    hex(&digest[..8])
 }
 
 fn takes_gzip(headers: &HeaderMap) -> bool {

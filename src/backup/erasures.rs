@@ -11,7 +11,6 @@ use std::path::Path;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::pbkdf2::{PBKDF2_HMAC_SHA512, derive};
-use rusqlite::Connection;
 use zeroize::Zeroizing;
 use zip::ZipArchive;
 use zip::result::ZipError;
@@ -29,12 +28,6 @@ const ENTRY_BYTES: usize = 32 + 8;
 const MAX_BYTES: u64 = 64 << 20;
 
 type Mark = (ErasureMark, UnixMillis);
-
-/// Those in a copy of the gallery.
-pub(super) fn of(copy: &Connection) -> rusqlite::Result<Vec<Mark>> {
-    let mut query = copy.prepare("select mark, erased_at from erasure")?;
-    query.query_map([], |row| Ok((ErasureMark(row.get(0)?), UnixMillis(row.get(1)?))))?.collect()
-}
 
 pub(super) fn seal(marks: &[Mark], passphrase: &str) -> Result<Vec<u8>, BackupError> {
     let mut bytes = vec![0; SALT_BYTES + NONCE_LEN];

@@ -101,6 +101,5 @@ pub(super) fn note(
     what: &'static str,
     target: String,
 ) -> Result<(), limen::admin::accounts::AccountError> {
-    let who = Some("command line".to_owned());
-    store.note(&NewAuditEntry { who, what, target, outcome: 200, address: "-".to_owned(), detail: None })
+    store.note(&NewAuditEntry::done_by("command line", what, target))
 }

@@ -86,17 +86,8 @@ fn adopt(path: &Path, keys: &Subkeys, schema: &Schema) -> Result<Connection, Dat
     Ok(connection)
 }
 
-/// A connection for looking, by whichever key fits.
-pub(crate) fn connect_for_reading(
-    path: &Path,
-    keys: &Subkeys,
-    schema: &Schema,
-) -> Result<Connection, DatabaseError> {
-    connect_with_any(path, keys, schema).map(|(connection, _)| connection)
-}
-
 /// A connection by the first key that proves right, and whether that is a former one. Nothing is written.
-pub(super) fn connect_with_any(
+pub(crate) fn connect_with_any(
     path: &Path,
     keys: &Subkeys,
     schema: &Schema,

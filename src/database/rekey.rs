@@ -7,9 +7,10 @@ use zeroize::Zeroizing;
 
 use super::DatabaseError;
 use super::migrate::Schema;
+use super::open::connect;
 use crate::vault::{Subkey, push_hex};
 
-/// Encrypts the database of this connection under another key. Nobody else may have it open: they are told
+/// Encrypts the database of this connection under another key, unless it is under that already. Nobody else may have it open: they are told
 /// that it is busy, or this is. Cut off at any moment, the file is under one of the two keys.
 ///
 /// For that the write-ahead log is left for a rollback journal, with which SQLCipher's `rekey` is one
@@ -20,6 +21,10 @@ pub(crate) fn rekey(
     schema: &Schema,
     key: &Subkey,
 ) -> Result<(), DatabaseError> {
+    match connect(path, key, schema) {
+        Err(DatabaseError::WrongKey { .. }) => {}
+        already => return already.map(drop),
+    }
     const WHAT: &str = "encrypt the database under another key";
     let failed = |error| DatabaseError::sqlite(path, schema, WHAT, error);
     let pragma = |name: &str, value: &str| {

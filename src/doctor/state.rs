@@ -70,14 +70,12 @@ pub fn check_key(folder: &Path, sources: KeySources<'_>) -> (Finding, Option<(St
 fn key_finding(state: &StateFolder, source: &KeySource) -> Finding {
     let shown = state.path().display();
     match source {
-        KeySource::Credential { unused_key_file: None }
-        | KeySource::Command { unused_key_file: None, .. } => {
-            Finding::ok(Check::State, format!("{shown} is private; the root key is {}", source.name()))
+        KeySource::Given { by, unused_key_file: None } => {
+            Finding::ok(Check::State, format!("{shown} is private; the root key is {by}"))
         }
-        KeySource::Credential { unused_key_file: Some(path) }
-        | KeySource::Command { unused_key_file: Some(path), .. } => Finding::warning(
+        KeySource::Given { by, unused_key_file: Some(path) } => Finding::warning(
             Check::State,
-            format!("the root key is {}, but the same key lies in {}", source.name(), path.display()),
+            format!("the root key is {by}, but the same key lies in {}", path.display()),
             "erase that file: whoever takes the storage would have the key",
         ),
         KeySource::File { .. } => Finding::ok(

@@ -15,7 +15,7 @@ use crate::clock::UnixMillis;
 use crate::embedding::Embedding;
 use crate::frame::RgbImage;
 use crate::score::QualityScore;
-use crate::vault::push_hex;
+use crate::vault::hex;
 
 /// Identifies a subject: 128 random bits, shown as 32 hex digits.
 ///
@@ -37,9 +37,7 @@ impl SubjectId {
 
     /// A short name for it in what outlives the subject: the beginning of its mark.
     pub fn alias(&self) -> String {
-        let mut alias = String::from("~");
-        push_hex(&mut alias, &self.mark().0[..8]);
-        alias
+        format!("~{}", hex(&self.mark().0[..8]))
     }
 
     /// What is kept of it when the subject is erased.

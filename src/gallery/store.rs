@@ -37,6 +37,7 @@ use rows::{
     read_sample, read_snapshot, read_subject, touch, update_snapshot, write_words,
 };
 
+pub(crate) use erasure::marks_of;
 pub use error::GalleryError;
 pub(crate) use pictures::media_of;
 pub use presence::{Consent, ConsentWay, MAX_GIVEN_BY_CHARS, MAX_TEXT_VERSION_CHARS, erased_unseen_at};

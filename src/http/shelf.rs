@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::clock::{Clock, Monotonic};
-use crate::vault::push_hex;
+use crate::vault::hex;
 
 /// The oldest gives way to a fifth.
 const PLACES: usize = 4;
@@ -30,9 +30,7 @@ impl SnapshotId {
 
 impl fmt::Display for SnapshotId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = String::with_capacity(32);
-        push_hex(&mut text, &self.0);
-        f.write_str(&text)
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -44,15 +44,10 @@ pub struct KeySources<'a> {
 /// Where the root key came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
-    /// The systemd credential.
-    Credential {
-        /// A key file with the same key that lies in the state folder all the same.
-        unused_key_file: Option<PathBuf>,
-    },
-    /// What a program printed.
-    Command {
-        /// The program.
-        path: PathBuf,
+    /// From outside of the state folder.
+    Given {
+        /// By what, in words.
+        by: String,
         /// A key file with the same key that lies in the state folder all the same.
         unused_key_file: Option<PathBuf>,
     },
@@ -69,11 +64,9 @@ impl KeySource {
     /// What the operator should know about a key kept this way.
     pub fn warning(&self) -> Option<String> {
         match self {
-            Self::Credential { unused_key_file: None } | Self::Command { unused_key_file: None, .. } => None,
-            Self::Credential { unused_key_file: Some(path) }
-            | Self::Command { unused_key_file: Some(path), .. } => Some(format!(
-                "the root key is {}, but the same key lies in {}, where whoever takes the storage finds it: erase that file",
-                self.name(),
+            Self::Given { unused_key_file: None, .. } => None,
+            Self::Given { by, unused_key_file: Some(path) } => Some(format!(
+                "the root key is {by}, but the same key lies in {}, where whoever takes the storage finds it: erase that file",
                 path.display()
             )),
             Self::File { path, .. } => Some(format!(
@@ -86,8 +79,7 @@ impl KeySource {
     /// What it is, in words.
     pub fn name(&self) -> String {
         match self {
-            Self::Credential { .. } => format!("the credential {CREDENTIAL_NAME}"),
-            Self::Command { path, .. } => format!("what {} prints", path.display()),
+            Self::Given { by, .. } => by.clone(),
             Self::File { path, .. } => format!("the file {}", path.display()),
         }
     }
@@ -103,17 +95,11 @@ impl RootKey {
     /// Loads the key from the first of its sources that there is, and what it was before where it is being
     /// changed. Makes one at the first start where there is none.
     pub fn load_from(state: &StateFolder, sources: KeySources<'_>) -> Result<(Self, KeySource), VaultError> {
-        let outside = match credential(sources.credentials, CREDENTIAL_NAME)? {
-            Some(key) => Some((key, KeySource::Credential { unused_key_file: None })),
-            None => match sources.command {
-                Some(path) => {
-                    Some((ask(path)?, KeySource::Command { path: path.into(), unused_key_file: None }))
-                }
-                None => None,
-            },
-        };
-        match outside {
-            Some((present, source)) => Self::given(state, sources, present, source),
+        if let Some(key) = credential(sources.credentials, CREDENTIAL_NAME)? {
+            return Self::given(state, sources, key, format!("the credential {CREDENTIAL_NAME}"));
+        }
+        match sources.command {
+            Some(path) => Self::given(state, sources, ask(path)?, format!("what {} prints", path.display())),
             None => Self::kept(state),
         }
     }
@@ -123,23 +109,21 @@ impl RootKey {
         state: &StateFolder,
         sources: KeySources<'_>,
         present: KeyMaterial,
-        mut source: KeySource,
+        by: String,
     ) -> Result<(Self, KeySource), VaultError> {
-        let mut former = Vec::new();
+        let (mut former, mut unused_key_file) = (Vec::new(), None);
         former.extend(credential(sources.credentials, FORMER_CREDENTIAL_NAME)?);
         for name in [NEXT_KEY_FILE, KEY_FILE] {
             let path = state.path().join(name);
             let Some(key) = from_file(state, &path)? else { continue };
-            if key != present {
+            if key == present {
+                unused_key_file = Some(path);
+            } else {
                 former.push(key);
-            } else if let KeySource::Credential { unused_key_file }
-            | KeySource::Command { unused_key_file, .. } = &mut source
-            {
-                *unused_key_file = Some(path);
             }
         }
         former.retain(|key| *key != present);
-        Ok((Self { present, former }, source))
+        Ok((Self { present, former }, KeySource::Given { by, unused_key_file }))
     }
 
     /// The key file's, or a new one.
@@ -203,7 +187,7 @@ impl RootKey {
                     gone.push(KEY_FILE);
                 }
             }
-            KeySource::Credential { unused_key_file } | KeySource::Command { unused_key_file, .. } => {
+            KeySource::Given { unused_key_file, .. } => {
                 for name in [KEY_FILE, NEXT_KEY_FILE] {
                     let path = state.path().join(name);
                     // The present key itself may be wanted as it is; the warning tells of it.

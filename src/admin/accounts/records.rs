@@ -244,3 +244,11 @@ pub struct NewAuditEntry {
     /// What was changed, beyond the path.
     pub detail: Option<String>,
 }
+
+impl NewAuditEntry {
+    /// What was done by something that is no user and has no address.
+    pub fn done_by(who: &str, what: &'static str, target: String) -> Self {
+        let (who, address) = (Some(who.to_owned()), "-".to_owned());
+        Self { who, what, target, outcome: 200, address, detail: None }
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::vault::push_hex;
+use crate::vault::{hex, push_hex};
 
 /// Characters of the setup code that cannot be taken for one another, on paper or spoken.
 const ALPHABET: &[u8; 31] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZ";
@@ -91,9 +91,7 @@ pub(crate) fn csrf(session_token: &str) -> String {
     let mut digest = Sha256::new();
     digest.update(b"limen/1/csrf\0");
     digest.update(session_token.as_bytes());
-    let mut text = String::with_capacity(64);
-    push_hex(&mut text, &digest.finalize());
-    text
+    hex(&digest.finalize())
 }
 
 /// Whether two texts are equal, in a time that does not tell how much of them is.

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use zeroize::Zeroizing;
 
 use crate::clock::UnixMillis;
@@ -23,6 +23,12 @@ fn insert(transaction: &Transaction<'_>, mark: ErasureMark, at: UnixMillis) -> r
         .prepare_cached("insert or ignore into erasure (mark, erased_at) values (?1, ?2)")?
         .execute(params![mark.0, at.0])
         .map(|_| ())
+}
+
+/// The marks in a database, or a copy of one.
+pub(crate) fn marks_of(db: &Connection) -> rusqlite::Result<Vec<(ErasureMark, UnixMillis)>> {
+    let mut query = db.prepare("select mark, erased_at from erasure")?;
+    query.query_map([], |row| Ok((ErasureMark(row.get(0)?), UnixMillis(row.get(1)?))))?.collect()
 }
 
 impl GalleryStore {
@@ -57,10 +63,7 @@ impl GalleryStore {
 
     /// The marks of everybody who was erased here, and when.
     pub fn erasure_marks(&self) -> Result<Vec<(ErasureMark, UnixMillis)>, GalleryError> {
-        self.read("list who was erased", |db| {
-            let mut query = db.prepare("select mark, erased_at from erasure")?;
-            query.query_map([], |row| Ok((ErasureMark(row.get(0)?), UnixMillis(row.get(1)?))))?.collect()
-        })
+        self.read("list who was erased", marks_of)
     }
 
     /// Erases whoever bears one of these marks, and keeps the marks; returns how many that were.

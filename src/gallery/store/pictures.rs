@@ -1,15 +1,16 @@
 //! Pictures of samples: rows that say which file holds one, and the key of each subject's files.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::database::DatabaseError;
 use crate::gallery::records::{SampleId, SubjectId};
 use crate::media::{MediaError, MediaFolder, MediaKey, MediaName, PictureOf};
 
 use super::rows::WriteError;
-use super::{GalleryError, GalleryStore, SCHEMA};
+use super::{GalleryError, GalleryStore};
 
 /// Pictures that one transaction adds.
 pub(super) struct Album<'a> {
@@ -107,7 +108,7 @@ pub(crate) fn media_of(db: &Connection) -> rusqlite::Result<HashSet<MediaName>> 
 
 /// Where a picture is: in a file, or still in the row.
 enum Kept {
-    File(MediaName, MediaKey, PictureOf),
+    File(MediaName, MediaKey),
     Row(Vec<u8>),
 }
 
@@ -117,7 +118,7 @@ const SELECT_PICTURE: &str = "select p.sample, s.subject, p.file, p.jpeg, k.key
 fn read_picture(row: &rusqlite::Row<'_>) -> rusqlite::Result<(PictureOf, Kept)> {
     let whose = PictureOf { sample: SampleId(row.get(0)?), subject: SubjectId::from_bytes(row.get(1)?) };
     let kept = match row.get::<_, Option<[u8; 32]>>(2)? {
-        Some(file) => Kept::File(MediaName(file), MediaKey::from_bytes(row.get(4)?), whose),
+        Some(file) => Kept::File(MediaName(file), MediaKey::from_bytes(row.get(4)?)),
         None => Kept::Row(row.get(3)?),
     };
     Ok((whose, kept))
@@ -133,13 +134,13 @@ impl GalleryStore {
         })?;
         match kept {
             None => Ok(None),
-            Some((_, kept)) => Ok(Some(self.open_picture(kept)?)),
+            Some((whose, kept)) => Ok(Some(self.open_picture(whose, kept)?)),
         }
     }
 
-    fn open_picture(&self, kept: Kept) -> Result<Vec<u8>, MediaError> {
+    fn open_picture(&self, whose: PictureOf, kept: Kept) -> Result<Vec<u8>, MediaError> {
         match kept {
-            Kept::File(name, key, whose) => self.media.read(name, &key, whose),
+            Kept::File(name, key) => self.media.read(name, &key, whose),
             Kept::Row(jpeg) => Ok(jpeg),
         }
     }
@@ -155,7 +156,7 @@ impl GalleryStore {
         if rows.is_empty() {
             return Ok(0);
         }
-        let media = std::sync::Arc::clone(&self.media);
+        let media = Arc::clone(&self.media);
         let mut album = Album::new(&media);
         let moved = self.write("move pictures", |transaction| {
             let mut moved = 0;
@@ -199,7 +200,7 @@ impl GalleryStore {
 
     /// Encrypts the pictures of a subject anew under a new key, so that whoever knew the one before can read
     /// none of them.
-    pub fn renew_media_key(&mut self, subject: SubjectId) -> Result<(), GalleryError> {
+    fn renew_media_key(&mut self, subject: SubjectId) -> Result<(), GalleryError> {
         let pictures: Vec<(PictureOf, Kept)> = self.read("read pictures", |db| {
             db.prepare_cached(&format!("{SELECT_PICTURE} where s.subject = ?1 and p.file is not null"))?
                 .query_map([subject.as_bytes()], read_picture)?
@@ -211,9 +212,8 @@ impl GalleryStore {
         let mut plain = Vec::with_capacity(pictures.len());
         let mut old = Vec::with_capacity(pictures.len());
         for (whose, kept) in pictures {
-            let Kept::File(name, ..) = &kept else { continue };
-            let name = *name;
-            match self.open_picture(kept) {
+            let Kept::File(name, _) = kept else { continue };
+            match self.open_picture(whose, kept) {
                 Ok(jpeg) => {
                     plain.push((whose, jpeg));
                     old.push(name);
@@ -225,7 +225,7 @@ impl GalleryStore {
                 Err(error) => return Err(error.into()),
             }
         }
-        let media = std::sync::Arc::clone(&self.media);
+        let media = Arc::clone(&self.media);
         let mut album = Album::new(&media);
         let done = self.write("encrypt pictures anew", |transaction| {
             new_key(transaction, subject)?;
@@ -248,22 +248,13 @@ impl GalleryStore {
     /// are only written by whoever has the database for writing. Where that is somebody else just now, it is
     /// left to the next start.
     pub(super) fn sweep_media(&mut self) -> Result<(), GalleryError> {
-        let failed = |path: &std::path::Path, error| {
-            GalleryError::from(DatabaseError::sqlite(path, &SCHEMA, "look for files left behind", error))
+        let media = Arc::clone(&self.media);
+        let swept = self.write("look for files left behind", |db| Ok(media.sweep(&media_of(db)?)?));
+        let swept = match swept {
+            // Nothing can be swept where nothing can be written.
+            Err(GalleryError::Database(DatabaseError::Busy { .. } | DatabaseError::ReadOnly { .. })) => 0,
+            other => other?,
         };
-        let transaction = match self.connection.transaction_with_behavior(TransactionBehavior::Immediate) {
-            Ok(transaction) => transaction,
-            Err(error) => {
-                return match DatabaseError::sqlite(&self.path, &SCHEMA, "look for files left behind", error) {
-                    // Nothing can be swept where nothing can be written.
-                    DatabaseError::Busy { .. } | DatabaseError::ReadOnly { .. } => Ok(()),
-                    other => Err(other.into()),
-                };
-            }
-        };
-        let known = media_of(&transaction).map_err(|error| failed(&self.path, error))?;
-        let swept = self.media.sweep(&known)?;
-        drop(transaction);
         if swept > 0 {
             tracing::info!(files = swept, "picture files that nothing refers to were removed");
         }

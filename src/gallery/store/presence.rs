@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
-use crate::gallery::records::{SubjectId, TemplateId};
+use crate::gallery::records::SubjectId;
 
 use super::rows::{Refusal, WriteError, touch};
 use super::{GalleryError, GalleryStore};
@@ -143,33 +143,6 @@ impl GalleryStore {
                 )?
                 .execute(params![name, at.0.to_string()])?;
             Ok(())
-        })
-    }
-
-    /// The values of each template of a subject, of every embedding space.
-    pub fn template_values_of(
-        &self,
-        id: SubjectId,
-    ) -> Result<Vec<(TemplateId, String, Vec<f32>)>, GalleryError> {
-        self.read("read the templates of a subject", |db| {
-            let mut query = db.prepare_cached(
-                "select id, embedding_space, embedding from template where subject = ?1 order by id",
-            )?;
-            let rows = query.query_map([id.as_bytes()], |row| {
-                let bytes = row.get_ref(2)?.as_blob()?;
-                let (values, _) = bytes.as_chunks::<4>();
-                let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-                Ok((TemplateId(row.get(0)?), row.get(1)?, values))
-            })?;
-            rows.collect()
-        })
-    }
-
-    /// How many faces are noted not to be a subject, in every embedding space.
-    pub fn all_counter_examples_of(&self, id: SubjectId) -> Result<u64, GalleryError> {
-        self.read("count who is not a subject", |db| {
-            db.prepare_cached("select count(*) from counter_example where subject = ?1")?
-                .query_row([id.as_bytes()], |row| row.get(0))
         })
     }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::embedding::{Embedding, EmbeddingSpaceId};
-use crate::gallery::records::{SampleId, SubjectId};
+use crate::gallery::records::{SampleId, SubjectId, TemplateId};
 
 use super::rows::{Refusal, WriteError, touch};
 use super::{GalleryError, GalleryStore};
@@ -98,6 +98,33 @@ impl GalleryStore {
                 "select count(*) from counter_example where subject = ?1 and embedding_space = ?2",
             )?
             .query_row(params![id.as_bytes(), space.as_str()], |row| row.get(0))
+        })
+    }
+
+    /// The values of each template of a subject, of every embedding space.
+    pub fn template_values_of(
+        &self,
+        id: SubjectId,
+    ) -> Result<Vec<(TemplateId, String, Vec<f32>)>, GalleryError> {
+        self.read("read the templates of a subject", |db| {
+            let mut query = db.prepare_cached(
+                "select id, embedding_space, embedding from template where subject = ?1 order by id",
+            )?;
+            let rows = query.query_map([id.as_bytes()], |row| {
+                let bytes = row.get_ref(2)?.as_blob()?;
+                let (values, _) = bytes.as_chunks::<4>();
+                let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+                Ok((TemplateId(row.get(0)?), row.get(1)?, values))
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// How many faces are noted not to be a subject, in every embedding space.
+    pub fn all_counter_examples_of(&self, id: SubjectId) -> Result<u64, GalleryError> {
+        self.read("count who is not a subject", |db| {
+            db.prepare_cached("select count(*) from counter_example where subject = ?1")?
+                .query_row([id.as_bytes()], |row| row.get(0))
         })
     }
 

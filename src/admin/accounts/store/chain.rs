@@ -19,7 +19,7 @@ use super::AccountStore;
 use super::audit::{AuditRetention, read_entry, without_ids};
 use crate::admin::accounts::records::{AccountError, AuditEntry};
 use crate::clock::UnixMillis;
-use crate::vault::push_hex;
+use crate::vault::hex;
 
 /// Links kept for each entry that may be kept: beyond, the chain begins later.
 const LINKS_PER_ENTRY: i64 = 4;
@@ -39,12 +39,6 @@ impl fmt::Display for AuditHead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.link))
     }
-}
-
-fn hex(hash: &Hash) -> String {
-    let mut text = String::with_capacity(64);
-    push_hex(&mut text, hash);
-    text
 }
 
 /// What is wrong with the log, and where first.
