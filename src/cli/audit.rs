@@ -14,9 +14,9 @@ Examples:
   limen audit verify
   limen audit verify --expect 3f6c…
 
-`verify` reads the whole log and finds what was changed, put in or taken out past the program. Whoever has the
-root key can make a whole log anew: note the head that it prints, and give it to a later run. The service
-writes it to its journal once a day.")]
+`verify` reads the whole log and finds what was changed, put in or taken out past the program.
+Whoever has the root key can make a whole log anew: note the head that it prints, and give it to a
+later run. The service writes it to its journal once a day.")]
 pub(super) struct AuditArguments {
     #[command(subcommand)]
     action: Action,

@@ -16,7 +16,7 @@ Examples:
       /etc/credstore.encrypted/limen.root-key
   systemctl stop limen && sudo -u limen limen key rotate && systemctl start limen
 
-While the service runs, its owner changes the key on the admin page, and nothing stops meanwhile.")]
+While the service runs, an owner changes the key with POST /api/jobs/rekey, and nothing stops.")]
 pub(super) struct KeyArguments {
     #[command(subcommand)]
     action: KeyAction,
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, arguments: &KeyArguments) -> Result<Answer>
         KeyAction::Rotate => {
             let (state, key, source) = context.vault()?;
             rekey_offline(&state, key, &source).context(
-                "the key is changed here only while the service does not run; its owner changes it on the admin page",
+                "the key is changed here only while the service does not run; an owner changes it with POST /api/jobs/rekey",
             )?;
             context.audited("change_root_key", String::new());
             let (_, key, source) = context.vault()?;

@@ -18,8 +18,8 @@ Examples:
   limen restore limen-1795500000000.backup
   limen restore --passphrase-file /run/secrets/backup door.backup --state /var/lib/limen
 
-The passphrase is read from standard input, one line, unless a file is given. The state folder must have
-no gallery and no accounts. The restored device has a root key of its own.")]
+The passphrase is read from standard input, one line, unless a file is given. The state folder
+must have no gallery and no accounts. The restored device has a root key of its own.")]
 pub(super) struct RestoreArguments {
     /// A backup made on the admin page
     file: PathBuf,
