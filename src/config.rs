@@ -312,6 +312,26 @@ settings! {
         consent_text_version: String = "1".to_owned(), within Text { bytes: 1..=40 }, effect now;
     }
 
+    /// Backups that the device makes by itself, encrypted under its recovery key (`limen backup key`), each opened
+    /// and checked before it counts.
+    backup: Backup {
+        /// Folder they are kept in, which has to be there and should be on another disk: a mounted stick or share.
+        /// Empty: none is kept on this machine.
+        folder: Option<PathBuf> = None, effect file;
+        /// Folder on another machine, as `sftp://USER@HOST[:PORT]/FOLDER`. Empty: none is sent away.
+        sftp: Option<String> = None, within Text { bytes: 1..=300 }, effect file;
+        /// Private key (OpenSSH) by which this device signs in there. Empty: the systemd credential `limen.sftp`, or
+        /// what `ssh` finds by itself.
+        sftp_identity_file: Option<PathBuf> = None, effect file;
+        /// File with the key of that host, a line as `ssh-keyscan` prints it. Empty: where `ssh` looks by itself.
+        sftp_known_hosts_file: Option<PathBuf> = None, effect file;
+        /// How long after one the next is made.
+        every_hours: u32 = 24, unit "h", within 1..=8760, effect now;
+        /// How many of this device are kept in each place; of those beyond, the oldest are thrown away once a new
+        /// one has been checked. Whoever was erased stays in those made before.
+        keep: u32 = 14, unit "backups", within 1..=1000, effect now;
+    }
+
     /// What is kept of who changed what.
     audit: Audit {
         /// Entries older than this are erased.

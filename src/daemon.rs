@@ -37,7 +37,7 @@ use crate::admin::faces::Faces;
 use crate::admin::jobs::JobDesk;
 use crate::admin::overview::ModelsView;
 use crate::admin::settings::{Apply, SettingsDesk};
-use crate::backup::BackupSource;
+use crate::backup::{BackupSchedule, BackupSource};
 use crate::camera::capture::{Capture, CaptureState, CaptureStats};
 use crate::camera::{CameraSettings, Controls, StreamDescription, Wish};
 use crate::clock::{Clock, Monotonic, SystemClock};
@@ -89,6 +89,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
 /// How often the machine's own figures are read.
 const MACHINE: Duration = Duration::from_secs(5);
+/// How often is looked whether a backup is due.
+const SCHEDULE: Duration = Duration::from_secs(10);
 /// The start counts as done after this long without a frame: the state is then told as degraded.
 const FIRST_FRAME: Duration = Duration::from_secs(10);
 
@@ -306,6 +308,15 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     // Long work, at the pace the examiners allow.
     let jobs = Jobs::new(Arc::clone(&clock));
     let ring = KeyRing::new(key.clone());
+    let backup = Arc::new(BackupSource::new(state.clone(), ring.clone()));
+    let schedule = BackupSchedule::new(
+        Arc::clone(&backup),
+        jobs.clone(),
+        config_in_force.clone(),
+        status.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+    );
     let rekey =
         RekeyParts { state: state.clone(), ring: ring.clone(), source: key_source, store: store.clone() };
 
@@ -340,7 +351,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
             examiner: examiner.clone(),
             store: store.clone(),
             config: config_in_force,
-            backup: Arc::new(BackupSource::new(state.clone(), ring.clone())),
+            backup,
             rekey: rekey.clone(),
         },
     };
@@ -360,6 +371,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         metrics,
         dashboard,
         machine_at: None,
+        schedule,
+        schedule_at: None,
     };
     let watched = Watched { capture: &capture, status: &status, stats: &stats, clock: clock.as_ref() };
     let result = supervise(&[stop, &restart], &mut supervisor, &watched, &mut round);
@@ -433,6 +446,9 @@ struct Round {
     dashboard: Arc<Dashboard>,
     /// When the machine's figures were read last.
     machine_at: Option<Monotonic>,
+    schedule: BackupSchedule,
+    /// When was looked last whether a backup is due.
+    schedule_at: Option<Monotonic>,
 }
 
 /// What the supervising loop looks at.
@@ -485,6 +501,10 @@ fn supervise(
         if round.machine_at.is_none_or(|last| now.since(last) >= MACHINE) {
             round.machine_at = Some(now);
             round.dashboard.read_machine();
+        }
+        if round.schedule_at.is_none_or(|last| now.since(last) >= SCHEDULE) {
+            round.schedule_at = Some(now);
+            round.schedule.look(now.since(round.started));
         }
         let recognises = matches!(status.condition(Part::Recognition), Condition::Working { .. });
         if recognises && (seen.delivered > 0 || now.since(round.started) >= FIRST_FRAME) {

@@ -5,6 +5,7 @@
 //! [`crate::vault`].
 
 mod copy;
+mod former;
 mod migrate;
 mod open;
 mod rekey;
@@ -20,6 +21,7 @@ use crate::vault::VaultError;
 use migrate::MigrateError;
 
 pub(crate) use copy::{export, import, marked, open_copy};
+pub(crate) use former::forget_former;
 pub(crate) use migrate::Schema;
 pub(crate) use open::{connect_with_any, is_under, open_or_create};
 pub(crate) use rekey::rekey;

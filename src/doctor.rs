@@ -18,7 +18,7 @@ use serde::Serialize;
 pub use board::{check_clock, check_memory, check_temperature};
 pub use camera::check_camera;
 pub use network::{Login, check_broker, check_http};
-pub use state::{check_gallery, check_key, check_storage};
+pub use state::{check_backups, check_gallery, check_key, check_storage};
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +32,8 @@ pub enum Check {
     Storage,
     /// The gallery.
     Gallery,
+    /// Backups.
+    Backup,
     /// The model files and the runtime library.
     Models,
     /// Whether known faces are recognised.
@@ -58,6 +60,7 @@ impl Check {
             Self::State => "state",
             Self::Storage => "storage",
             Self::Gallery => "gallery",
+            Self::Backup => "backup",
             Self::Models => "models",
             Self::Recognition => "recognition",
             Self::Camera => "camera",

@@ -386,6 +386,18 @@ impl Jobs {
         state.job(id).map(|job| job.view.clone())
     }
 
+    /// Waits until one has ended.
+    pub fn wait(&self, id: u64) -> Option<JobView> {
+        let mut state = self.0.lock();
+        loop {
+            let job = state.job(id)?;
+            if job.view.state.has_ended() {
+                return Some(job.view.clone());
+            }
+            state = self.0.wait(state);
+        }
+    }
+
     /// Holds one after its present step.
     pub fn pause(&self, id: u64) -> Result<JobView, JobRefusal> {
         self.want(id, Wanted::Pause)

@@ -123,7 +123,7 @@ impl PictureOf {
 pub(crate) struct MediaName(pub(crate) [u8; 32]);
 
 impl MediaName {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use crate::backup::BackupLog;
 use crate::camera::StreamDescription;
 use crate::camera::capture::{CaptureShared, CaptureState};
 use crate::clock::{Clock, Monotonic, UnixMillis};
@@ -80,6 +81,7 @@ pub struct Metrics {
     store_out: AtomicU64,
     http_requests: [AtomicU64; 3],
     http_refused: AtomicU64,
+    backups: Mutex<BackupLog>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -105,6 +107,7 @@ impl Metrics {
             store_out: AtomicU64::new(0),
             http_requests: Default::default(),
             http_refused: AtomicU64::new(0),
+            backups: Mutex::default(),
         }
     }
 
@@ -137,6 +140,15 @@ impl Metrics {
     /// Confirmed faces in view.
     pub fn set_faces(&self, faces: u32) {
         self.faces.store(faces, Ordering::Relaxed);
+    }
+
+    /// What came of the backups.
+    pub fn set_backups(&self, log: BackupLog) {
+        *self.backups.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = log;
+    }
+
+    fn backups(&self) -> BackupLog {
+        self.backups.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Somebody rang, and the event of it was recorded.

@@ -177,6 +177,8 @@ fn finish(state: &StateFolder, key: &RootKey, source: &KeySource) -> Result<(), 
             return Err(RekeyError::Unfinished(state.path().join(schema.file)));
         }
     }
+    // Copies from before an upgrade are under the former key still.
+    database::forget_former(state.path(), true)?;
     RootKey::end_change(state, source)?;
     Ok(())
 }

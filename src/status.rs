@@ -26,11 +26,14 @@ pub enum Part {
     Broker,
     /// The web server answers.
     Http,
+    /// Backups are made when they are due.
+    Backup,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 5] = [Self::Camera, Self::Recognition, Self::Storage, Self::Broker, Self::Http];
+    pub const ALL: [Self; 6] =
+        [Self::Camera, Self::Recognition, Self::Storage, Self::Broker, Self::Http, Self::Backup];
 
     /// Its name in messages, metrics and topics.
     pub fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Part {
             Self::Storage => "storage",
             Self::Broker => "broker",
             Self::Http => "http",
+            Self::Backup => "backup",
         }
     }
 }

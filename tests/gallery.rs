@@ -892,6 +892,9 @@ fn gallery_of_version_3_is_brought_up_and_its_pictures_move_into_files() {
     let jpeg: Vec<u8> = (0..9_000_u32).map(|i| (i * 7 % 251) as u8).collect();
     device.connection().execute("insert into picture values (1, ?1)", [&jpeg]).unwrap();
     let mut store = device.open().unwrap();
+    // The version before can be put back by hand, until somebody is erased.
+    let former = device.state.path().join("gallery.db.schema-3");
+    assert!(former.exists());
     assert_eq!(columns(&device.connection()), fresh_columns());
     let sample = SampleId(1);
     assert_eq!(store.picture(sample).unwrap().as_ref(), Some(&jpeg), "before it is moved");
@@ -900,6 +903,9 @@ fn gallery_of_version_3_is_brought_up_and_its_pictures_move_into_files() {
     assert_eq!(store.picture(sample).unwrap().as_ref(), Some(&jpeg));
     assert_eq!(std::fs::read_dir(device.state.path().join("media")).unwrap().count(), 1);
     assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
+    store.remove(store.subjects().unwrap()[0].id).unwrap();
+    assert!(!former.exists());
+    assert_eq!(std::fs::read_dir(device.state.path().join("media")).unwrap().count(), 0);
     // The log goes with the connection, and what stood in the row with it.
     drop(store);
     assert_eq!(traces(&device, &[jpeg[..64].to_vec()]), 0);

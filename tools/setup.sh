@@ -102,6 +102,9 @@ missing_packages() {
         has mosquitto || [[ -x /usr/sbin/mosquitto ]] || echo mosquitto
         has mosquitto_sub || echo mosquitto-clients
         has openssl || echo openssl
+        # Backups go to another machine over OpenSSH.
+        has sftp || echo openssh-client
+        [[ -x /usr/sbin/sshd ]] || echo openssh-server
         has chromium || echo chromium
         has node || echo nodejs
         has npm || echo npm

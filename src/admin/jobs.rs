@@ -24,12 +24,12 @@ use super::operation::{Asked, Given, Named, Operation};
 use super::problem::Problem;
 use super::site::Site;
 use crate::archive::{Archive, MAX_ENTRIES};
-use crate::backup::BackupSource;
+use crate::backup::{BackupLog, BackupPlan, BackupSource};
 use crate::config::Config;
 use crate::event_store::StoreHandle;
 use crate::examiner::Examiner;
 use crate::import::{ImportParts, import};
-use crate::jobs::{Download, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
+use crate::jobs::{Download, JobControl, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
 use crate::reembed::{ReembedParts, reembed};
 use crate::rekey::RekeyParts;
 use crate::spool::{Spool, SpoolError, SpoolReader, SpoolWriter};
@@ -113,6 +113,17 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<BackupGiven>()
             .gives::<JobView>(StatusCode::ACCEPTED)
             .refuses(&[409, 422, 503]),
+        Operation::get("/api/backups", Access::Role(Role::Admin), "show_backups", backups)
+            .about("Where the device keeps backups by itself, and what came of the last one.")
+            .gives::<BackupsView>(StatusCode::OK),
+        Operation::post("/api/jobs/backup-now", Role::Owner, "make_scheduled_backup", start_plan)
+            .about("Makes the backup that is due later now, where the configuration says.")
+            .gives::<JobView>(StatusCode::ACCEPTED)
+            .refuses(&[409, 503]),
+        Operation::post("/api/backups/recovery-key", Role::Owner, "show_recovery_key", recovery_key)
+            .about("The key that those backups are encrypted under, to be written down and kept elsewhere.")
+            .gives::<RecoveryKeyView>(StatusCode::OK)
+            .refuses(&[503]),
         Operation::post("/api/jobs/rekey", Role::Owner, "change_root_key", start_rekeying)
             .about(
                 "Makes a new root key and encrypts everything that is kept under it, while recognition goes on. \
@@ -269,6 +280,62 @@ async fn start_backup(
         .jobs
         .start(JobKind::Backup, caller.name, move |control| source.run(&passphrase, now, control))?;
     Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
+}
+
+/// Backups that the device makes by itself.
+#[derive(Serialize, JsonSchema)]
+struct BackupsView {
+    /// Where they are kept; none: none is made by itself.
+    places: Vec<String>,
+    /// Hours from one to the next.
+    every_hours: u32,
+    /// How many are kept in each place.
+    keep: u32,
+    /// What came of them.
+    #[serde(flatten)]
+    log: BackupLog,
+}
+
+async fn backups(State(site): State<Arc<Site>>) -> Json<BackupsView> {
+    let config = Arc::clone(&site.work.config.borrow());
+    Json(BackupsView {
+        places: BackupPlan::new(&config).map(|plan| plan.places()).unwrap_or_default(),
+        every_hours: config.backup.every_hours,
+        keep: config.backup.keep,
+        log: site.work.backup.log(),
+    })
+}
+
+async fn start_plan(
+    State(site): State<Arc<Site>>,
+    caller: Caller,
+) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
+    let Some(plan) = BackupPlan::new(&site.work.config.borrow()) else {
+        let text = "no place for backups is configured: set backup.folder or backup.sftp on the device";
+        return Err(Problem::new(StatusCode::CONFLICT, "no_place", text));
+    };
+    let (source, now) = (Arc::clone(&site.work.backup), site.clock.wall());
+    let work = move |control: &JobControl| source.run_plan(&plan, now, control);
+    let job = site.work.jobs.start(JobKind::Backup, caller.name, work)?;
+    Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
+}
+
+/// A secret.
+#[derive(Serialize, JsonSchema)]
+struct RecoveryKeyView {
+    /// 28 letters and digits in groups of four.
+    recovery_key: String,
+    /// Tells keys apart; each backup names it.
+    id: String,
+}
+
+async fn recovery_key(State(site): State<Arc<Site>>) -> Result<Json<RecoveryKeyView>, Problem> {
+    let source = Arc::clone(&site.work.backup);
+    let key = tokio::task::spawn_blocking(move || source.recovery_key(false))
+        .await
+        .map_err(|error| Problem::failed("reading the recovery key", &error))?
+        .map_err(|error| Problem::failed("reading the recovery key", &error))?;
+    Ok(Json(RecoveryKeyView { recovery_key: key.text().to_string(), id: key.id() }))
 }
 
 /// How to import.

@@ -7,8 +7,8 @@ use limen::clock::{Clock, SystemClock};
 use limen::config::{Config, ConfigError};
 use limen::daemon::camera_settings;
 use limen::doctor::{
-    Check, Finding, Level, check_broker, check_camera, check_clock, check_gallery, check_http, check_key,
-    check_memory, check_storage, check_temperature,
+    Check, Finding, Level, check_backups, check_broker, check_camera, check_clock, check_gallery, check_http,
+    check_key, check_memory, check_storage, check_temperature,
 };
 use limen::machine;
 use limen::mqtt::{MqttSettings, probe};
@@ -33,6 +33,7 @@ pub(super) fn doctor(context: &Context) -> Result<Answer> {
     if let Some((state, key)) = opened {
         findings.push(check_gallery(&state, &key));
     }
+    findings.push(check_backups(config, SystemClock.wall()));
     findings.extend(recognition(context));
     findings.push(check_camera(&camera_settings(config)));
     findings.push(check_broker(config, &log_in));

@@ -1,6 +1,7 @@
 //! Commands, flags and exit codes.
 
 mod audit;
+mod backup;
 mod bench;
 mod config;
 mod doctor;
@@ -23,9 +24,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 use limen::admin::accounts::AccountError;
+use limen::backup::is_unfinished;
 use limen::clock::SystemClock;
 use limen::config::{Config, ConfigError, Sources};
 use limen::event_store::EventStore;
@@ -79,6 +81,8 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Show and change the root key, under which everything is encrypted
     Key(key::KeyArguments),
+    /// Make, list and check backups, and show the key they are under
+    Backup(backup::BackupArguments),
     /// Put a backup back on an empty state folder
     Restore(restore::RestoreArguments),
     /// Measure accuracy on photographs with lists of what to compare
@@ -213,6 +217,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Users(users) => users::users(&context, users),
         Command::Audit(arguments) => audit::run(&context, &arguments),
         Command::Key(arguments) => key::run(&context, &arguments),
+        Command::Backup(arguments) => backup::run(&context, arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
@@ -262,6 +267,17 @@ impl Context {
 
     /// The state folder, its key, and where that came from.
     fn vault(&self) -> Result<(StateFolder, RootKey, KeySource)> {
+        let opened = self.unrestored()?;
+        ensure!(
+            !is_unfinished(&opened.0),
+            "a restore into {} was begun and has not ended: run `limen restore` with the backup again",
+            opened.0.path().display()
+        );
+        Ok(opened)
+    }
+
+    /// The same, also where a restore was cut off, for whoever begins it anew.
+    fn unrestored(&self) -> Result<(StateFolder, RootKey, KeySource)> {
         let command = self.config.vault.key_command.as_deref();
         open_state(&self.config.state.folder, command, |warning| self.output.note(warning))
     }

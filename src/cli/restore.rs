@@ -1,7 +1,7 @@
 //! `limen restore`.
 
 use std::io::{BufRead, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -10,18 +10,21 @@ use limen::backup::{MAX_PASSPHRASE_BYTES, restore};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::output::Output;
 use super::{Answer, Context};
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   limen restore limen-1795500000000.backup
+  limen restore /mnt/stick/limen-door-20261127T031200Z.backup
   limen restore --passphrase-file /run/secrets/backup door.backup --state /var/lib/limen
 
-The passphrase is read from standard input, one line, unless a file is given. The state folder
+The passphrase, or the recovery key of a backup that the device made by itself, is read from standard
+input, one line, unless a file is given. The state folder
 must have no gallery and no accounts. The restored device has a root key of its own.")]
 pub(super) struct RestoreArguments {
-    /// A backup made on the admin page
+    /// A backup
     file: PathBuf,
     /// Read the passphrase from this file
     #[arg(long, value_name = "FILE")]
@@ -34,20 +37,8 @@ pub(super) struct RestoreArguments {
 
 pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Answer> {
     let output = &context.output;
-    let passphrase = match &arguments.passphrase_file {
-        Some(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            first_line(std::io::BufReader::new(file))
-                .with_context(|| format!("reading {}", path.display()))?
-        }
-        None => {
-            if std::io::stdin().is_terminal() {
-                output.note("the passphrase of the backup, and return (it is shown as you type):");
-            }
-            first_line(std::io::stdin().lock()).context("reading the passphrase")?
-        }
-    };
-    let (state, key) = context.state()?;
+    let passphrase = read_passphrase(output, arguments.passphrase_file.as_deref())?;
+    let (state, key, _) = context.unrestored()?;
     let restored = restore(&arguments.file, &passphrase, &arguments.erasures, &state, &key)?;
     output.result(&json!(restored), || {
         format!("restored {} into {}", restored.files.join(" and "), state.path().display())
@@ -72,6 +63,24 @@ pub(super) fn run(context: &Context, arguments: &RestoreArguments) -> Result<Ans
         );
     }
     Ok(Answer::Yes)
+}
+
+/// The passphrase or recovery key of a backup, from a file or from standard input.
+pub(super) fn read_passphrase(output: &Output, file: Option<&Path>) -> Result<Zeroizing<String>> {
+    match file {
+        Some(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            first_line(std::io::BufReader::new(file)).with_context(|| format!("reading {}", path.display()))
+        }
+        None => {
+            if std::io::stdin().is_terminal() {
+                output.note(
+                    "the passphrase or recovery key of the backup, and return (it is shown as you type):",
+                );
+            }
+            first_line(std::io::stdin().lock()).context("reading the passphrase")
+        }
+    }
 }
 
 fn first_line(reader: impl BufRead) -> Result<Zeroizing<String>> {

@@ -3,6 +3,7 @@
 use super::Config;
 use super::declare::find;
 use super::error::{ConfigError, Problem};
+use crate::backup::SftpPlace;
 use crate::camera::SourceSpec;
 use crate::models::Thresholds;
 use crate::mqtt::is_id;
@@ -64,6 +65,7 @@ impl Config {
         self.check_http(&mut found);
         self.check_certificate(&mut found);
         self.check_mqtt(&mut found);
+        self.check_backup(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
     }
 
@@ -119,6 +121,11 @@ impl Config {
             mqtt.host.is_none() || self.home_assistant.discovery,
             &["home_assistant.prefix"],
             "home_assistant.discovery is off",
+        );
+        unless(
+            self.backup.folder.is_some() || self.backup.sftp.is_some(),
+            &["backup.every_hours", "backup.keep"],
+            "backup.folder and backup.sftp are empty: no backups are made by themselves",
         );
         unless(
             self.http.listen.is_some(),
@@ -322,6 +329,17 @@ impl Config {
                  address needs a name",
                 self.stated("mqtt", "host")
             ));
+        }
+    }
+
+    fn check_backup(&self, found: &mut Vec<String>) {
+        if let Some(place) = &self.backup.sftp
+            && let Err(error) = SftpPlace::parse(place)
+        {
+            found.push(format!("{}: {error}", self.stated("backup", "sftp")));
+        }
+        if self.backup.folder.as_ref().is_some_and(|folder| !folder.is_absolute()) {
+            found.push(format!("{}: write it from / on", self.stated("backup", "folder")));
         }
     }
 

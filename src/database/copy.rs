@@ -58,7 +58,32 @@ pub(crate) fn import(
 ) -> Result<(), DatabaseError> {
     let connection = connect_with_passphrase(from, &marked(passphrase), schema)?;
     check(&connection, from, schema)?;
-    let new_file = format!("{}.new", schema.file);
+    place(&connection, from, state, key, (schema, but), schema.file)
+}
+
+/// Copies a database beside it, under the present key. By a connection of its own: SQLCipher's export leaves one
+/// behind that can no longer empty its log.
+pub(super) fn copy_as_is(
+    state: &StateFolder,
+    keys: &Subkeys,
+    schema: &Schema,
+    name: &str,
+) -> Result<(), DatabaseError> {
+    let from = state.path().join(schema.file);
+    let (connection, _) = connect_with_any(&from, keys, schema)?;
+    place(&connection, &from, state, &keys.present, (schema, &[]), name)
+}
+
+/// Copies a database into the state folder, wholly or not at all.
+fn place(
+    connection: &Connection,
+    from: &Path,
+    state: &StateFolder,
+    key: &Subkey,
+    (schema, but): (&Schema, &[&str]),
+    name: &str,
+) -> Result<(), DatabaseError> {
+    let new_file = format!("{name}.new");
     let new = state.path().join(&new_file);
     match std::fs::remove_file(&new) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -71,8 +96,8 @@ pub(crate) fn import(
     raw.push_str("x'");
     push_hex(&mut raw, key.as_bytes());
     raw.push('\'');
-    copy(&connection, (schema, but), from, &new, raw.as_str())?;
-    state.rename(&new_file, schema.file)?;
+    copy(connection, (schema, but), from, &new, raw.as_str())?;
+    state.rename(&new_file, name)?;
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Schema {
     pub(crate) application_id: i32,
     /// Statements that make a new file.
     pub(crate) script: &'static str,
+    /// Whether a copy is kept for some days when it is brought to a newer version: what cannot be had again.
+    pub(crate) precious: bool,
     /// Statements that bring version 1 to 2, 2 to 3, and so on.
     pub(crate) steps: &'static [&'static str],
 }
@@ -41,6 +43,11 @@ impl From<rusqlite::Error> for MigrateError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
+}
+
+/// The version that an older file has; none where there is nothing to bring up.
+pub(super) fn older(connection: &Connection, schema: &Schema) -> Result<Option<u32>, MigrateError> {
+    Ok(Some(check(connection, schema)?).filter(|found| (1..schema.version()).contains(found)))
 }
 
 /// Brings the database to the version of `schema`; returns the version it had.
@@ -111,7 +118,7 @@ mod tests {
     }
 
     const fn schema(script: &'static str, steps: &'static [&'static str]) -> Schema {
-        Schema { file: "a.db", remedy: "", application_id: 7, script, steps }
+        Schema { file: "a.db", remedy: "", application_id: 7, script, precious: false, steps }
     }
 
     const OLD: Schema = schema("create table a (x integer) strict;", &[]);

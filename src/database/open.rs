@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use crate::vault::{StateFolder, Subkey, Subkeys, push_hex};
 
 use super::DatabaseError;
-use super::migrate::{Schema, migrate};
+use super::former::keep_former;
+use super::migrate::{Schema, migrate, older};
 use super::rekey::rekey;
 
 /// How long a writer waits for another process's transaction, which takes milliseconds.
@@ -35,7 +36,18 @@ pub(crate) fn open_or_create(
         }
     }
     let mut connection = adopt(path, keys, schema)?;
-    migrate(&mut connection, schema).map_err(|error| DatabaseError::migrating(path, schema, error))?;
+    let failed = |error| DatabaseError::migrating(path, schema, error);
+    if schema.precious
+        && let Some(version) = older(&connection, schema).map_err(failed)?
+    {
+        keep_former(state, keys, schema, version);
+    }
+    if migrate(&mut connection, schema).map_err(failed)? != schema.version() {
+        // The connection that brought up a file without a log, as a backup's is, keeps a lock on it after it has
+        // got one, and could not empty it.
+        drop(connection);
+        connection = adopt(path, keys, schema)?;
+    }
     // The file is ours and its key is right: from here on it may be written.
     connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))

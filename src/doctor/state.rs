@@ -7,7 +7,9 @@ use std::sync::Arc;
 use rustix::fs::{Access, StatVfs, StatVfsMountFlags};
 
 use super::{Check, Finding, size};
-use crate::clock::SystemClock;
+use crate::backup::{BackupLog, BackupPlan};
+use crate::clock::{SystemClock, UnixMillis, rfc3339};
+use crate::config::Config;
 use crate::gallery::{DATABASE_FILE, GalleryStore};
 use crate::vault::{CREDENTIAL_NAME, KEY_FILE, KeySource, KeySources, RootKey, StateFolder, VaultError};
 
@@ -230,6 +232,48 @@ pub fn check_gallery(state: &StateFolder, key: &RootKey) -> Finding {
             Check::Gallery,
             error.to_string(),
             "put the right key or a backup of gallery.db in place; to start anew, move gallery.db away and enrol again",
+        ),
+    }
+}
+
+/// Backups that the device makes by itself: whether there are any, and whether the last one is recent.
+pub fn check_backups(config: &Config, now: UnixMillis) -> Finding {
+    let Some(plan) = BackupPlan::new(config) else {
+        return Finding::ok(
+            Check::Backup,
+            "none are made by themselves; backup.folder or backup.sftp says where they should go",
+        );
+    };
+    let log = BackupLog::of(&config.state.folder);
+    if let Some(failed) = &log.failed {
+        return Finding::problem(
+            Check::Backup,
+            format!("the last one failed: {}", failed.message),
+            "mend that, and run `limen backup now`",
+        );
+    }
+    let Some(last) = &log.last else {
+        return Finding::warning(
+            Check::Backup,
+            "none has been made yet",
+            "the service makes one soon after its start; `limen backup now` makes one at once",
+        );
+    };
+    let old = u128::try_from(now.0 - last.at.0).is_ok_and(|past| past > 3 * plan.every.as_millis());
+    if old {
+        return Finding::problem(
+            Check::Backup,
+            format!("the last one is of {}", rfc3339(last.at)),
+            "the service makes them: look whether it runs",
+        );
+    }
+    let found = format!("{} of {}, {} subjects", last.places.join(" and "), rfc3339(last.at), last.subjects);
+    match last.pictures_missing {
+        0 => Finding::ok(Check::Backup, found),
+        missing => Finding::warning(
+            Check::Backup,
+            format!("{found}; {missing} pictures are missing in it"),
+            "the storage may be failing: look at the gallery's finding",
         ),
     }
 }

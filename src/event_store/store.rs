@@ -35,6 +35,7 @@ const SCHEMA: Schema = Schema {
     // "limE"
     application_id: 0x6c69_6d45,
     script: include_str!("schema.sql"),
+    precious: false,
     steps: &[include_str!("schema-2.sql")],
 };
 

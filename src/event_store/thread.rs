@@ -361,6 +361,9 @@ impl StoreThread {
         if self.retained.is_some_and(|last| now.since(last) < RETAIN) {
             return;
         }
+        if let Err(error) = self.parts.gallery_store.forget_former(false) {
+            return self.fails(ERASING, error.to_string());
+        }
         match self.parts.events.retain(&self.parts.retention) {
             // There may be more: again at the next look.
             Ok(erased) if erased != Erased::default() => {

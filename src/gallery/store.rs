@@ -61,6 +61,7 @@ pub(super) const SCHEMA: Schema = Schema {
     // "limn"
     application_id: 0x6c69_6d6e,
     script: include_str!("schema.sql"),
+    precious: true,
     steps: &[ANNOUNCED, PICTURES_AND_GROUPS, PERSONAL_DATA],
 };
 
@@ -255,6 +256,7 @@ impl GalleryStore {
     /// Removes a subject with everything kept about it. The freed places are overwritten and the log
     /// is emptied, so that not even the holder of the key finds anything of it in these files.
     pub fn remove(&mut self, id: SubjectId) -> Result<RemovalReceipt, GalleryError> {
+        self.forget_former(true)?;
         let now = self.clock.wall();
         let (receipt, files) = self.write("remove a subject", |transaction| {
             let files = pictures::files_of(transaction, id)?;
@@ -281,6 +283,7 @@ impl GalleryStore {
 
     /// Removes one template; its sample goes with the last template made of it. The subject stays.
     pub fn remove_template(&mut self, id: TemplateId) -> Result<RemovalReceipt, GalleryError> {
+        self.forget_former(true)?;
         let now = self.clock.wall();
         let (receipt, file) = self.write("remove a template", |transaction| {
             let (sample, subject): (i64, [u8; 16]) = transaction
@@ -311,6 +314,7 @@ impl GalleryStore {
 
     /// Removes one sample with its picture and every template made of it. The subject stays.
     pub fn remove_sample(&mut self, id: SampleId) -> Result<(SubjectId, RemovalReceipt), GalleryError> {
+        self.forget_former(true)?;
         let now = self.clock.wall();
         let (subject, receipt, file) = self.write("remove a sample", |transaction| {
             let subject: [u8; 16] = transaction
@@ -329,6 +333,13 @@ impl GalleryStore {
             Ok((subject, receipt, file))
         })?;
         Ok((subject, self.settle(receipt, file.as_slice())?))
+    }
+
+    /// Throws copies from before an upgrade away: all, before something is removed that would still be in them,
+    /// or those that were kept for long enough.
+    pub(crate) fn forget_former(&self, all: bool) -> Result<(), GalleryError> {
+        let state = self.path.parent().unwrap_or(Path::new("."));
+        Ok(database::forget_former(state, all)?)
     }
 
     /// What follows a removal that is committed.

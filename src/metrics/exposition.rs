@@ -132,6 +132,18 @@ metrics! {
     "limen_undecided_visits" (Counter, "reason")
         "Visits that ended without a verdict, and the main reason"
         = |board, to| counters_of(to, "reason", &board.recogniser().undecided);
+    "limen_backup_last_seconds" in Seconds (Gauge)
+        "When the last backup was made and checked, since 1970; left out where there is none"
+        = |board, to| match board.metrics.backups().last {
+            Some(last) => gauge(to, last.at.0 as f64 / 1000.0),
+            None => Ok(()),
+        };
+    "limen_backup_last_bytes" in Bytes (Gauge)
+        "Bytes of the last backup; left out where there is none"
+        = |board, to| match board.metrics.backups().last {
+            Some(last) => gauge(to, last.bytes),
+            None => Ok(()),
+        };
     "limen_faces" (Gauge)
         "Faces in view now"
         = |board, to| gauge(to, board.metrics.faces.load(Ordering::Relaxed));

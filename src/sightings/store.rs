@@ -31,6 +31,7 @@ const SCHEMA: Schema = Schema {
     // "limS"
     application_id: 0x6c69_6d53,
     script: include_str!("schema.sql"),
+    precious: false,
     steps: &[],
 };
 

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { Client, Device, launch, open, OWNER, portrait, signIn, until } from './harness.mjs';
@@ -287,6 +288,35 @@ test('a backup runs as a job and can be fetched by its owner', async () => {
   assert.ok((await download.body()).length > 4096);
   assert.ok(!(await download.body()).includes(Buffer.from('SQLite format 3')), 'it is encrypted');
   assert.deepEqual(page.faults, []);
+});
+
+test('backups of its own: where they go, one now, and the key to write down', async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'limen-kept-'));
+  const kept = await Device.start({ args: ['--source', 'scene'], settings: { 'backup.folder': folder } });
+  const other = await open(browser, kept, { where: '/sign-in' });
+  try {
+    const owner = await Client.owner(kept);
+    await owner.enrol('Grace Hopper', portrait('grace_hopper_1'));
+    await signIn(other);
+    await other.goto(`${kept.origin}/jobs`);
+    const card = other.getByRole('region', { name: 'Kept by itself' });
+    await card.getByText(folder).waitFor();
+    await card.getByRole('button', { name: 'Back up now' }).click();
+    await other.getByText(/opened and checked, in/).waitFor({ timeout: 60_000 });
+    assert.equal(fs.readdirSync(folder).filter((name) => name.endsWith('.backup')).length, 1);
+    await card.getByRole('button', { name: 'Recovery key' }).click();
+    const dialog = other.getByRole('dialog', { name: 'Recovery key' });
+    assert.match(await dialog.locator('code').innerText(), /^([0-9A-HJKMNP-TV-Z]{4}-){6}[0-9A-HJKMNP-TV-Z]{4}$/);
+    await dialog.getByRole('button', { name: 'Done' }).click();
+    await other.getByRole('button', { name: 'Change the root key' }).click();
+    await other.getByRole('button', { name: 'Change it' }).click();
+    await until('the key to be changed', async () => (await owner.expect(200, 'GET', '/api/jobs')).jobs.some((job) => job.kind === 'rekey' && job.state === 'done'));
+    assert.deepEqual(other.faults, []);
+  } finally {
+    await other.context().close();
+    await kept.stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test('a restart asked for on the page is one: the same accounts, the same people', async () => {

@@ -34,6 +34,7 @@ const SCHEMA: Schema = Schema {
     // "limA"
     application_id: 0x6c69_6d41,
     script: include_str!("schema.sql"),
+    precious: true,
     steps: &[include_str!("schema_2.sql"), include_str!("schema_3.sql")],
 };
 

@@ -73,7 +73,7 @@ function result(job) {
       people(told.looks_like, each => ` looks like ${each.other_name} (${format.score(each.score)})`)];
     case 'reembed': return [h('p', null, `${format.count(told.templates, 'template', 'templates')} made${told.failed?.length ? `, ${format.number(told.failed.length)} failed` : ''}.`),
       people(told.without_picture, each => ` has ${format.count(each.samples, 'sample', 'samples')} without a picture; enrol anew`)];
-    case 'backup': return h('p', null, `${format.bytes(told.bytes)}. ${job.download ? 'To be fetched within a quarter of an hour.' : 'Fetched, or its time is over.'}`);
+    case 'backup': return h('p', null, told.places ? `${told.file}: ${format.bytes(told.bytes)}, opened and checked, in ${told.places.join(' and ')}.` : `${format.bytes(told.bytes)}. ${job.download ? 'To be fetched within a quarter of an hour.' : 'Fetched, or its time is over.'}`);
     default: return null;
   }
 }
