@@ -4,7 +4,9 @@
 #![allow(clippy::print_stdout, reason = "child processes report to their parent")]
 #![allow(clippy::unwrap_used, reason = "a test says what failed by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod storage;
+
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,93 +15,20 @@ use std::time::{Duration, Instant};
 
 use limen::admin::accounts::AccountStore;
 use limen::clock::SystemClock;
-use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::erasure::search;
 use limen::event_store::EventStore;
-use limen::frame::RgbImage;
-use limen::gallery::{
-    Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleId, SampleOrigin, SamplePicture,
-    SampleQuality, SubjectId, SubjectName,
-};
-use limen::media::{MEDIA_FOLDER, MediaError};
+use limen::gallery::{GalleryError, GalleryStore, SampleId, SubjectId};
+use limen::media::MediaError;
 use limen::rekey::{RekeyError, rekey_offline};
-use limen::score::QualityScore;
 use limen::vault::{CREDENTIAL_NAME, FORMER_CREDENTIAL_NAME, KEY_FILE, KeySource, RootKey, StateFolder};
 
-const STATE_VARIABLE: &str = "LIMEN_TEST_STATE";
+use storage::{
+    SAMPLES, SEED_VARIABLE, STATE_VARIABLE, Told, check, enrol, load, media_files, open, open_others,
+    pictures, random, space, state_of, work,
+};
+
 /// How often a process is killed; 500 in what docs/performance.md reports.
 const KILLS_VARIABLE: &str = "LIMEN_TEST_KILLS";
-/// Samples of each enrolment.
-const SAMPLES: u64 = 2;
-
-fn random(seed: u64) -> impl Iterator<Item = u64> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    std::iter::repeat_with(move || {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
-    })
-}
-
-fn space() -> EmbeddingSpaceId {
-    EmbeddingSpaceId::new("test/1")
-}
-
-fn sample(seed: u64) -> NewSample {
-    let pixels = random(seed).map(|value| value as u8).take(48 * 48 * 3).collect();
-    let values = random(seed).map(|value| value as f32 / u32::MAX as f32 - 0.5).take(128).collect();
-    NewSample {
-        origin: SampleOrigin::File,
-        quality: SampleQuality {
-            score: QualityScore::new(0.8),
-            eye_distance_px: 61.5,
-            sharpness: 12.0,
-            yaw_deg: -3.0,
-            pitch_deg: 4.0,
-            roll_deg: 0.5,
-        },
-        embedding: Embedding::normalised(values, space()).unwrap(),
-        picture: SamplePicture::encode(&RgbImage::from_pixels(48, 48, pixels).unwrap()),
-    }
-}
-
-fn enrol(store: &mut GalleryStore, name: &str, seed: u64) -> SubjectId {
-    let samples = (seed * SAMPLES..(seed + 1) * SAMPLES).map(sample).collect();
-    let subject = EnrolmentTarget::New(SubjectName::new(name).unwrap());
-    store.enrol(&Enrolment { subject, samples }).unwrap().subject
-}
-
-fn state_of(folder: &Path) -> StateFolder {
-    StateFolder::open_or_create(folder).unwrap()
-}
-
-fn load(state: &StateFolder) -> (RootKey, KeySource) {
-    RootKey::load(state, None).unwrap()
-}
-
-fn open(state: &StateFolder, key: &RootKey) -> GalleryStore {
-    GalleryStore::open(state, key, Arc::new(SystemClock)).unwrap()
-}
-
-/// The databases that a service has besides the gallery.
-fn open_others(state: &StateFolder, key: &RootKey) {
-    EventStore::open(state, key, Arc::new(SystemClock), Duration::from_secs(10)).unwrap();
-    AccountStore::open(state, key, Arc::new(SystemClock)).unwrap();
-}
-
-fn pictures(store: &GalleryStore, subject: SubjectId) -> BTreeMap<i64, Vec<u8>> {
-    let samples = store.samples_of(subject).unwrap();
-    samples.iter().map(|sample| (sample.id.0, store.picture(sample.id).unwrap().unwrap())).collect()
-}
-
-fn media_files(state: &StateFolder) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(state.path().join(MEDIA_FOLDER)).unwrap();
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    files
-}
-
 /// Every file below the state folder but the keys.
 fn all_files(state: &StateFolder) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().path());
@@ -309,6 +238,57 @@ fn key_is_not_changed_under_a_database_that_somebody_has_open() {
     assert_eq!(open(&device.state, &key).subjects().unwrap().len(), 2);
 }
 
+/// A child of this test program at one of its ignored tests.
+fn child(test: &str, state: &StateFolder) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(STATE_VARIABLE, state.path())
+        .stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn change_of_the_key_that_the_storage_refuses_leaves_everything_under_the_former_one() {
+    let device = Device::new();
+    let mut store = device.open();
+    let ids: Vec<SubjectId> = (0..200).map(|i| enrol(&mut store, &format!("subject {i}"), i)).collect();
+    drop(store);
+    let size = std::fs::metadata(device.state.path().join("gallery.db")).unwrap().len();
+    assert!(size > 450_000, "{size}");
+    let output = child("child_changes_the_key_without_room", &device.state).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (key, source) = load(&device.state);
+    let store = open(&device.state, &key);
+    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
+    assert_eq!(pictures(&store, ids[199]).len(), 2);
+    drop(store);
+    // What was begun goes on once there is room.
+    rekey_offline(&device.state, key, &source).unwrap();
+    assert_eq!(open(&device.state, &load(&device.state).0).subjects().unwrap().len(), 200);
+}
+
+#[test]
+#[ignore = "child of change_of_the_key_that_the_storage_refuses_leaves_everything_under_the_former_one"]
+fn child_changes_the_key_without_room() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Some(folder) = std::env::var_os(STATE_VARIABLE) else { return };
+    let state = state_of(Path::new(&folder));
+    let (key, source) = load(&state);
+    // A write beyond the limit sends SIGXFSZ, which would end the process; caught, it is EFBIG.
+    let caught = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::clone(&caught)).unwrap();
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(300_000), maximum }).unwrap();
+    let refused = rekey_offline(&state, key, &source).unwrap_err().to_string();
+    assert!(refused.contains("full or fails"), "{refused}");
+    assert!(caught.load(std::sync::atomic::Ordering::SeqCst));
+    // Nor is it broken for whoever comes next while there is no room.
+    let (key, _) = load(&state);
+    let store = GalleryStore::open(&state, &key, Arc::new(SystemClock));
+    assert!(store.is_err_and(|error| error.to_string().contains("full or fails")));
+}
+
 #[test]
 fn credential_takes_the_place_of_a_key_file_and_of_another_credential() {
     let device = Device::new();
@@ -349,57 +329,12 @@ impl Drop for KilledOnDrop {
 }
 
 fn work_in_a_child(state: &StateFolder, seed: usize) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_works_without_end", "--ignored", "--nocapture", "--test-threads=1"])
-        .env(STATE_VARIABLE, state.path())
-        .env("LIMEN_TEST_SEED", seed.to_string())
-        .stdin(Stdio::null())
+    child("child_works_without_end", state)
+        .env(SEED_VARIABLE, seed.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// What the child has said.
-#[derive(Default)]
-struct Told {
-    enrolled: BTreeSet<SubjectId>,
-    removing: BTreeSet<SubjectId>,
-    removed: BTreeSet<SubjectId>,
-    rotations: usize,
-    templates: usize,
-}
-
-impl Told {
-    fn hear(&mut self, line: &str) {
-        let Some((_, told)) = line.split_once("told: ") else { return };
-        let id = |text: &str| text.parse::<SubjectId>().unwrap();
-        match told.split_once(' ') {
-            Some(("enrolled", text)) => drop(self.enrolled.insert(id(text))),
-            Some(("removing", text)) => drop(self.removing.insert(id(text))),
-            Some(("removed", text)) => drop(self.removed.insert(id(text))),
-            Some(("templates", _)) => self.templates += 1,
-            Some(("rotated", _)) => self.rotations += 1,
-            _ => {}
-        }
-    }
-}
-
-/// Looks at what a killed process left, as the next start finds it.
-fn check(state: &StateFolder, told: &Told, kill: usize) {
-    let (key, _) = load(state);
-    let store = open(state, &key);
-    open_others(state, &key);
-    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new(), "after kill {kill}");
-    let there: BTreeSet<SubjectId> = store.subject_ids().unwrap();
-    for id in &told.enrolled - &told.removing {
-        assert!(there.contains(&id), "acknowledged and lost after kill {kill}");
-        assert_eq!(pictures(&store, id).len(), SAMPLES as usize, "after kill {kill}");
-    }
-    assert_eq!(&there & &told.removed, BTreeSet::new(), "erased and back after kill {kill}");
-    let statistics = store.statistics().unwrap();
-    assert_eq!(statistics.samples, there.len() as u64 * SAMPLES, "whole enrolments after kill {kill}");
-    assert_eq!(media_files(state).len() as u64, statistics.pictures, "no orphan after kill {kill}");
 }
 
 #[test]
@@ -422,12 +357,14 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
         check(&device.state, &told, kill);
     }
     println!(
-        "{kills} kills: {} enrolments, {} erasures, {} changes of the key and {} new templates acknowledged",
+        "{kills} kills: {} enrolments, {} erasures, {} changes of the key, {} new templates and {} audit entries acknowledged",
         told.enrolled.len(),
         told.removed.len(),
         told.rotations,
-        told.templates
+        told.templates,
+        told.audited
     );
+    assert_eq!(told.failed, Vec::<String>::new());
     assert!(
         told.enrolled.len() >= kills / 2 && told.removed.len() >= kills / 8 && told.rotations >= kills / 16
     );
@@ -437,44 +374,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
 #[ignore = "child of killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind"]
 fn child_works_without_end() {
     let Some(folder) = std::env::var_os(STATE_VARIABLE) else { return };
-    let seed: u64 = std::env::var("LIMEN_TEST_SEED").unwrap().parse().unwrap();
-    let state = state_of(Path::new(&folder));
-    let (mut key, mut source) = load(&state);
-    let mut store = open(&state, &key);
-    println!("working");
-    let mut choices = random(seed + 1);
-    // Bounded, should the parent die before it kills.
-    for i in 0..2_000 {
-        let number = seed * 10_000 + i;
-        // So few that a change of the key is done before the next kill as often as not.
-        let crowded = store.statistics().unwrap().subjects > 6;
-        match choices.next().unwrap() % 8 {
-            0..=3 if !crowded => {
-                println!("told: enrolled {}", enrol(&mut store, &format!("subject {number}"), number))
-            }
-            4 => {
-                // A network that comes after: templates of another space for one subject.
-                let Some(subject) = store.subject_ids().unwrap().pop_first() else { continue };
-                let values = random(number).map(|value| value as f32 - 2e9).take(64).collect();
-                let embedding = Embedding::normalised(values, EmbeddingSpaceId::new("test/2")).unwrap();
-                for sample in store.samples_of(subject).unwrap() {
-                    store.add_template(sample.id, &embedding).unwrap();
-                }
-                println!("told: templates {subject}");
-            }
-            0..=3 | 5 | 6 => {
-                let Some(subject) = store.subject_ids().unwrap().pop_last() else { continue };
-                println!("told: removing {subject}");
-                store.remove(subject).unwrap();
-                println!("told: removed {subject}");
-            }
-            _ => {
-                drop(store);
-                rekey_offline(&state, key, &source).unwrap();
-                (key, source) = load(&state);
-                store = open(&state, &key);
-                println!("told: rotated the key");
-            }
-        }
-    }
+    let seed: u64 = std::env::var(SEED_VARIABLE).unwrap().parse().unwrap();
+    // It tells how it failed; the parent looks at what is left.
+    work(Path::new(&folder), seed);
 }

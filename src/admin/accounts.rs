@@ -104,7 +104,7 @@ impl Accounts {
 
     /// Encrypts the accounts under the present root key. Blocking.
     pub(super) fn rekey(&self, key: &RootKey) -> Result<(), AccountError> {
-        locked(&self.store).rekey(&key.subkey(KeyPurpose::Accounts))
+        locked(&self.store).rekey(&key.subkeys(KeyPurpose::Accounts))
     }
 
     /// Whether there is an owner.

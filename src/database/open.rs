@@ -88,9 +88,9 @@ fn create(state: &StateFolder, path: &Path, key: &Subkey, schema: &Schema) -> Re
 /// A connection to a database that is under the present key from now on, if nobody else has it open, and
 /// under a former one until then.
 fn adopt(path: &Path, keys: &Subkeys, schema: &Schema) -> Result<Connection, DatabaseError> {
-    let (connection, former) = connect_with_any(path, keys, schema)?;
+    let (mut connection, former) = connect_with_any(path, keys, schema)?;
     if former {
-        match rekey(&connection, path, schema, &keys.present) {
+        match rekey(&mut connection, path, schema, keys) {
             Err(DatabaseError::Busy { .. }) => {}
             other => other?,
         }

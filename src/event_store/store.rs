@@ -19,7 +19,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::event::{IdentityEvent, Outcome};
 use crate::gallery::SubjectId;
-use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkeys};
 
 /// Name of the database in the state folder.
 pub const EVENTS_FILE: &str = "events.db";
@@ -109,8 +109,8 @@ impl std::fmt::Debug for EventStore {
 
 impl EventStore {
     /// Encrypts everything anew.
-    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), EventStoreError> {
-        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    pub(crate) fn rekey(&mut self, keys: &Subkeys) -> Result<(), EventStoreError> {
+        Ok(database::rekey(&mut self.connection, &self.path, &SCHEMA, keys)?)
     }
 
     /// Opens the database in the state folder, making it where there is none. Events are fresh for

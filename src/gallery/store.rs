@@ -24,7 +24,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::EmbeddingSpaceId;
 use crate::media::{MediaFolder, MediaName};
-use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkeys};
 
 use super::records::{
     EnrolledSubject, Enrolment, EnrolmentReceipt, EnrolmentTarget, RemovalReceipt, SampleId, SampleRecord,
@@ -106,8 +106,8 @@ impl GalleryStore {
     }
 
     /// Encrypts the database anew; the pictures follow by [`Self::renew_media_key`].
-    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), GalleryError> {
-        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    pub(crate) fn rekey(&mut self, keys: &Subkeys) -> Result<(), GalleryError> {
+        Ok(database::rekey(&mut self.connection, &self.path, &SCHEMA, keys)?)
     }
 
     /// Where the database is.

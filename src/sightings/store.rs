@@ -15,7 +15,7 @@ use crate::database::{self, DatabaseError, Schema};
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::gallery::SampleQuality;
 use crate::score::QualityScore;
-use crate::vault::{StateFolder, Subkey, Subkeys};
+use crate::vault::{StateFolder, Subkeys};
 
 /// Name of the database in the state folder.
 pub const SIGHTINGS_FILE: &str = "sightings.db";
@@ -149,8 +149,8 @@ pub fn erase_files(state: &StateFolder, keys: &Subkeys) -> Result<bool, Sighting
 
 impl SightingStore {
     /// Encrypts everything anew.
-    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), SightingError> {
-        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    pub(crate) fn rekey(&mut self, keys: &Subkeys) -> Result<(), SightingError> {
+        Ok(database::rekey(&mut self.connection, &self.path, &SCHEMA, keys)?)
     }
 
     /// Opens the database in the state folder, making it where there is none. What belongs to another

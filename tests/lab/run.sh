@@ -1,5 +1,6 @@
 #!/bin/sh
-# Kernel lab: captures from real V4L2 drivers inside a virtual machine with Debian's kernel.
+# Kernel lab: a real kernel in a virtual machine with Debian's kernel. Captures from real V4L2 drivers, storage on
+# disks that fail or are full, and a machine whose power is cut (LIMEN_LAB_CUTS times, 4 unless said).
 # Needs Debian or Ubuntu on amd64. The first run fetches about 90 MB into .setup/lab.
 # Emulated (TCG), never KVM: /dev/kvm may exist and still not work.
 set -eu
@@ -21,6 +22,8 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$m
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
 need depmod kmod
+need dmsetup dmsetup
+need debugfs e2fsprogs
 need gcc gcc
 need make make
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
@@ -74,14 +77,15 @@ version=$(cat "$lab/ready")
 # --- our own programs, built here and run there
 gcc -O1 -Wall -o "$lab/share/lab" tests/lab/lab.c
 say "building the tests"
-cargo test --locked --no-run --lib --test camera_lab --message-format=json >"$lab/cargo.json" ||
+cargo test --locked --no-run --lib --test camera_lab --test storage_lab --message-format=json >"$lab/cargo.json" ||
     die "the tests do not build"
 binary() {
     sed -n "s/.*\"kind\":\[\"$1\"\].*\"name\":\"$2\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$lab/cargo.json" | tail -1
 }
 outside=$(binary test camera_lab)
 inside=$(binary lib limen)
-if ! [ -x "$outside" ] || ! [ -x "$inside" ]; then
+storage=$(binary test storage_lab)
+if ! [ -x "$outside" ] || ! [ -x "$inside" ] || ! [ -x "$storage" ]; then
     die "cargo named no test programs; see $lab/cargo.json"
 fi
 
@@ -91,6 +95,7 @@ cd $root
 {
     $outside --ignored --test-threads=1 --nocapture
     $inside --ignored --test-threads=1 --nocapture camera::v4l2
+    $storage --ignored --test-threads=1 --nocapture disk_
 } >$lab/share/log 2>&1
 dmesg >$lab/share/dmesg
 echo done >$lab/share/finished
@@ -108,6 +113,54 @@ if [ ! -e "$lab/share/finished" ]; then
 fi
 
 cat "$lab/share/log"
+
+# --- the small machine: a kernel, a file system, and one program that works on it
+small=$lab/small
+rm -rf "$small"
+mkdir -p "$small/root/bin" "$small/root/modules" "$small/root/disk" "$small/root/proc" "$small/root/dev" "$small/root/tmp"
+cp "$(command -v busybox)" "$small/root/bin/busybox"
+cp "$lab/kernel/boot/vmlinuz-$version" "$small/vmlinuz"
+# In the order in which they need each other.
+PATH=$PATH:/usr/sbin modprobe -d "$lab/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk crc32c_generic ext4 |
+    awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$small/modules"
+while read -r module; do
+    cp "$module" "$small/root/modules/"
+    basename "$module"
+done <"$small/modules" >"$small/root/modules/order"
+cp "$storage" "$small/root/bin/work"
+ldd "$storage" | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "$small/root$(dirname "$library")"
+    cp -L "$library" "$small/root$library"
+done
+cat >"$small/root/init" <<'EOF'
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t devtmpfs dev /dev
+while read -r module; do /bin/busybox insmod "/modules/$module"; done </modules/order
+/bin/busybox mount -t ext4 /dev/vda /disk || exec /bin/busybox poweroff -f
+seed=$(/bin/busybox sed 's/.*seed=\([0-9]*\).*/\1/' /proc/cmdline)
+# Written and not waited for, to show that a cut loses what the disk did not get.
+(
+    i=0
+    while i=$((i + 1)); do
+        echo "$i" >>"/disk/unsynced-$seed"
+        echo "told: unsynced $i"
+        /bin/busybox usleep 50000
+    done
+) &
+LIMEN_TEST_STATE=/disk/state LIMEN_TEST_SEED=$seed \
+    /bin/work --exact child_works_without_end --ignored --nocapture --test-threads=1
+/bin/busybox poweroff -f
+EOF
+chmod +x "$small/root/init"
+(cd "$small/root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1 >"$small/initrd")
+say "cutting the power (emulated; a quarter of a minute each)"
+if ! PATH=$PATH:/usr/sbin LIMEN_LAB_MACHINE=$small timeout 1800 \
+    "$storage" --ignored --nocapture --exact power_cut_at_any_moment_loses_nothing_acknowledged 2>&1 |
+    tee "$lab/power.log"; then
+    die "the power cuts did not finish"
+fi
+cat "$lab/power.log" >>"$lab/share/log"
 passed=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$lab/share/log" | awk '{ n += $1 } END { print n + 0 }')
 failed=$(sed -n 's/^test result: .* \([0-9]*\) failed.*/\1/p' "$lab/share/log" | awk '{ n += $1 } END { print n + 0 }')
 if grep -qE 'BUG:|Oops|general protection' "$lab/share/dmesg"; then
@@ -115,7 +168,7 @@ if grep -qE 'BUG:|Oops|general protection' "$lab/share/dmesg"; then
     grep -E -A5 'BUG:|Oops|general protection' "$lab/share/dmesg" >&2
 fi
 # Fewer than were written means that the list of tests was not what was run.
-expected=$(grep -c '^#\[ignore = "needs the kernel lab' tests/camera_lab.rs)
+expected=$(cat tests/camera_lab.rs tests/storage_lab.rs | grep -c '^#\[ignore = "needs the kernel lab')
 [ "$passed" -gt "$expected" ] || [ "$failed" -gt 0 ] || die "only $passed of more than $expected tests ran"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

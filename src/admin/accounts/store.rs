@@ -19,7 +19,7 @@ use super::secret::{Secret, SecretHash};
 use crate::admin::access::Role;
 use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
-use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkey};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkeys};
 
 pub use audit::AuditRetention;
 pub use chain::{AuditFault, AuditHead, AuditReport};
@@ -90,8 +90,8 @@ impl AccountStore {
     }
 
     /// Encrypts everything anew.
-    pub(crate) fn rekey(&mut self, key: &Subkey) -> Result<(), AccountError> {
-        Ok(database::rekey(&self.connection, &self.path, &SCHEMA, key)?)
+    pub(crate) fn rekey(&mut self, keys: &Subkeys) -> Result<(), AccountError> {
+        Ok(database::rekey(&mut self.connection, &self.path, &SCHEMA, keys)?)
     }
 
     /// Whether another connection has committed since this was last asked.

@@ -104,14 +104,14 @@ impl StoreThread {
     /// One after the other: what is done stays done, and does no harm to be done again.
     fn rekey(&mut self, key: &RootKey) -> Result<(), GalleryRefusal> {
         let failed = |error: String| GalleryRefusal::Store(StoreRefusal::Failed(error));
-        self.parts.gallery_store.rekey(&key.subkey(KeyPurpose::Database))?;
-        let events = self.parts.events.rekey(&key.subkey(KeyPurpose::Events));
+        self.parts.gallery_store.rekey(&key.subkeys(KeyPurpose::Database))?;
+        let events = self.parts.events.rekey(&key.subkeys(KeyPurpose::Events));
         events.map_err(|error| failed(error.to_string()))?;
         if let Some((_, keys)) = &mut self.sightings_home {
             *keys = key.subkeys(KeyPurpose::Sightings);
         }
         match &mut self.sightings {
-            Some(store) => Ok(store.rekey(&key.subkey(KeyPurpose::Sightings))?),
+            Some(store) => Ok(store.rekey(&key.subkeys(KeyPurpose::Sightings))?),
             None => Ok(()),
         }
     }
