@@ -27,6 +27,7 @@ mod openapi;
 pub(crate) mod operation;
 pub(crate) mod overview;
 mod pictures;
+mod privacy;
 pub(crate) mod problem;
 mod revalidate;
 pub(crate) mod settings;
@@ -60,6 +61,7 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(pictures::operations());
     all.extend(subjects::operations());
     all.extend(consent::operations());
+    all.extend(privacy::operations());
     all.extend(enrolment::operations());
     all.extend(groups::operations());
     all.extend(compare::operations());

@@ -187,8 +187,8 @@ settings! {
         /// Least quality score of a sample.
         minimum_quality: f32 = 0.4, within 0.0..=0.95, effect now;
         /// Keep the face of each sample as a picture, encrypted, to be shown on the admin page and for
-        /// making templates anew after a change of the model. `false` keeps templates only; pictures
-        /// kept before stay until their subject is erased.
+        /// making templates anew after a change of the model. `false` keeps templates only, and
+        /// erases the pictures kept until then.
         keep_pictures: bool = true, effect now;
         /// Pictures taken in by one enrolment.
         maximum_pictures: u32 = 50, unit "pictures", within 1..=1000, effect now;
@@ -225,6 +225,8 @@ settings! {
         keep_crops: bool = false, effect now;
         /// Pictures of faces older than this are erased.
         keep_crops_days: u32 = 7, unit "days", within 1..=3650, effect now;
+        /// When there are more pictures of faces than this, the oldest are erased.
+        keep_crops_count: u32 = 10_000, unit "pictures", within 10..=1_000_000, effect now;
     }
 
     /// The broker that events go to.
@@ -310,6 +312,17 @@ settings! {
         /// Version of the text that people are shown before they are enrolled, such as `2026-11`. What a subject
         /// agreed to before is shown as agreed to another text.
         consent_text_version: String = "1".to_owned(), within Text { bytes: 1..=40 }, effect now;
+        /// Who is responsible for what this device keeps, with an address, for the notice at the door and the
+        /// data sheet (`limen privacy`).
+        responsible: Option<String> = None, within Text { bytes: 1..=400 }, effect now;
+        /// How people reach them, and their data protection officer where there is one.
+        contact: Option<String> = None, within Text { bytes: 1..=400 }, effect now;
+        /// What people are recognised for, such as `opening the front door for those who live here`.
+        purpose: Option<String> = None, within Text { bytes: 1..=400 }, effect now;
+        /// What law allows it. Empty: the consent of those who are enrolled.
+        legal_basis: Option<String> = None, within Text { bytes: 1..=400 }, effect now;
+        /// How somebody gets in who does not want to be recognised, such as `ring the bell`.
+        alternative: Option<String> = None, within Text { bytes: 1..=400 }, effect now;
     }
 
     /// Backups that the device makes by itself, encrypted under its recovery key (`limen backup key`), each opened

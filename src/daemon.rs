@@ -53,8 +53,10 @@ use crate::live::{LiveChannel, LookChannel};
 use crate::metrics::{Dashboard, Metrics, Sources};
 use crate::models::ModelSet;
 use crate::mqtt::MqttStats;
+use crate::networks::NextNetworks;
 use crate::recognise::Perception;
 use crate::recogniser::{Recogniser, RecogniserSettings, RecogniserStats};
+use crate::reembed::ReembedParts;
 use crate::rekey::{RekeyParts, rekey_accounts};
 use crate::sightings;
 use crate::status::{Condition, Part, Status};
@@ -145,6 +147,8 @@ pub struct Parts {
     pub gallery_store: GalleryStore,
     /// Where looks are shown, when anybody watches.
     pub looks: LookChannel,
+    /// Networks that follow those in use once the gallery has templates of them.
+    pub next: Option<NextNetworks>,
 }
 
 /// Camera settings as configured.
@@ -171,6 +175,8 @@ fn retention(config: &Config) -> Retention {
         keep: days(config.events.keep_days),
         count: config.events.keep_count.into(),
         keep_crops: days(config.events.keep_crops_days),
+        crops: config.events.keep_crops_count.into(),
+        keep_pictures: config.enrolment.keep_pictures,
     }
 }
 
@@ -204,6 +210,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         key_source,
         gallery_store,
         looks,
+        next,
     } = parts;
     let status = Status::new(Arc::clone(&clock));
     let (metrics, mqtt_stats, live) =
@@ -219,6 +226,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     // The store first, for it knows the gallery: its databases have one thread.
     let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
     let gallery = Arc::new(Gallery::new(snapshot));
+    let wanted = next.as_ref().map_or(&space, |next| &next.space);
+    let renewable = gallery_store.staleness(wanted).context("looking for missing templates")?.renewable;
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
     let mut events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
     // Two of them would give the same numbers to different events.
@@ -228,6 +237,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     // Its threads load networks of their own when they have work.
     let (examiner, examiner_threads) = Examiner::new(&config, &space, &clock);
+    let used = space.clone();
     let (store_thread, store) = StoreThread::new(StoreParts {
         gallery_store,
         events,
@@ -317,6 +327,20 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         Arc::clone(&metrics),
         Arc::clone(&clock),
     );
+    let next = next.map(|next| {
+        let mut config = config.clone();
+        config.models.folder = Some(next.folder.clone());
+        (next, Arc::new(config))
+    });
+    let reembed = ReembedParts {
+        examiner: examiner.clone(),
+        store: store.clone(),
+        space: used,
+        state: state.clone(),
+        next,
+        restart: Arc::clone(&restart),
+        clock: Arc::clone(&clock),
+    };
     let rekey =
         RekeyParts { state: state.clone(), ring: ring.clone(), source: key_source, store: store.clone() };
 
@@ -353,10 +377,17 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
             config: config_in_force,
             backup,
             rekey: rekey.clone(),
+            reembed: reembed.clone(),
         },
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     go_on_changing(&jobs, rekey, key);
+    if renewable > 0
+        && let Err(error) =
+            jobs.start(JobKind::Reembed, "the start".to_owned(), move |control| reembed.run(control))
+    {
+        tracing::warn!(%error, "missing templates are made at the next start");
+    }
 
     let printed = Arc::new(AtomicBool::new(false));
     let printer = std::thread::Builder::new().name("reports".into()).spawn({

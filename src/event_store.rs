@@ -22,4 +22,4 @@ pub use sightings::{Closest, SightingPage, SightingRequest};
 pub(crate) use store::events_schema;
 pub use store::{EVENTS_FILE, Erased, EventStore, EventStoreError, Retention};
 pub use thread::{StoreParts, StoreThread};
-pub use upkeep::UpkeepRequest;
+pub use upkeep::{Kept, UpkeepRequest};

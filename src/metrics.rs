@@ -27,6 +27,7 @@ use crate::event_store::Outbox;
 use crate::gallery::Gallery;
 use crate::mqtt::MqttStats;
 use crate::recogniser::RecogniserStats;
+use crate::retention::RetentionLog;
 use crate::status::Status;
 
 pub use exposition::{CONTENT_TYPE, Kind, METRICS, Metric};
@@ -82,6 +83,8 @@ pub struct Metrics {
     http_requests: [AtomicU64; 3],
     http_refused: AtomicU64,
     backups: Mutex<BackupLog>,
+    /// What was erased because its time was over.
+    pub retention: RetentionLog,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -108,6 +111,7 @@ impl Metrics {
             http_requests: Default::default(),
             http_refused: AtomicU64::new(0),
             backups: Mutex::default(),
+            retention: RetentionLog::default(),
         }
     }
 

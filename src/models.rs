@@ -496,6 +496,15 @@ impl ModelSet {
         Ok(Self { manifest, files })
     }
 
+    /// The files by name.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.manifest
+            .files()
+            .map(|model| model.file)
+            .into_iter()
+            .zip(self.files.iter().map(|bytes| &bytes[..]))
+    }
+
     /// Loads the pinned runtime library.
     pub fn runtime(&self, library: &Path) -> Result<Runtime, LitertError> {
         let pin = &self.manifest.runtime;

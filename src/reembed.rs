@@ -1,19 +1,27 @@
 //! Re-embedding: templates of the present network for samples that have them of another one only, made
 //! from the pictures that were kept. Runs on the thread of its job.
 //!
+//! After an update the networks of before go on working meanwhile, see [`crate::networks`].
 //! Templates are added, a subject at a time; those of the other network stay, so that going back to it
 //! costs nothing, and whoever has templates of the present one is recognised all the while. Samples
 //! without a picture cannot be done: their subjects are named in the result, to be enrolled again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use crate::embedding::Embedding;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
 use crate::examiner::{ExamineError, Examiner, Urgency};
 use crate::gallery::{GalleryError, StaleSample, SubjectId};
 use crate::jobs::{JobControl, Stopped};
+use crate::networks::{self, NextNetworks};
+use crate::supervisor::Heartbeat;
+use crate::vault::StateFolder;
 
 /// Samples asked for at a time.
 const PAGE: u32 = 64;
@@ -21,14 +29,76 @@ const PAGE: u32 = 64;
 const MOST_LISTED: usize = 500;
 
 /// What re-embedding works with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReembedParts {
     /// Examines the pictures.
     pub examiner: Examiner,
     /// Has the samples, and takes the templates.
     pub store: StoreHandle,
-    /// Pictures under way at a time.
-    pub width: usize,
+    /// The space that the templates are to be of.
+    pub space: EmbeddingSpaceId,
+    /// Where the networks are kept that the gallery's templates are of.
+    pub state: StateFolder,
+    /// Networks that take the place of those in use when all templates are made, and the settings they are used by.
+    pub next: Option<(NextNetworks, Arc<Config>)>,
+    /// Asks for a new start, with the next networks.
+    pub restart: Arc<AtomicBool>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for ReembedParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReembedParts({} {:?})", self.space, self.next.as_ref().map(|(next, _)| next))
+    }
+}
+
+impl ReembedParts {
+    /// Makes the missing templates: of the networks in use, or, with networks of its own, of those that are to follow
+    /// them, which then do.
+    pub fn run(&self, control: &JobControl) -> Result<(), Stopped> {
+        let Some((next, config)) = &self.next else {
+            return reembed(self, control);
+        };
+        let (examiner, threads) = Examiner::new(config, &next.space, &self.clock);
+        let threads: Vec<_> = threads
+            .into_iter()
+            .map(|thread| {
+                let beat = Heartbeat::unwatched(Arc::clone(&self.clock));
+                std::thread::Builder::new().name("job-reembed".to_owned()).spawn(move || thread.run(&beat))
+            })
+            .collect();
+        let parts = Self { examiner: examiner.clone(), space: next.space.clone(), ..self.clone() };
+        let mut left = u64::MAX;
+        let result = loop {
+            // Whoever was enrolled meanwhile has none either.
+            match reembed(&parts, control)
+                .and_then(|()| parts.store.count_stale(&next.space).map_err(stopped))
+            {
+                Ok(stale) if stale < left && stale > 0 => left = stale,
+                Ok(_) => break Ok(()),
+                Err(stopped) => break Err(stopped),
+            }
+        };
+        examiner.end();
+        for thread in threads {
+            if let Ok(thread) = thread
+                && !matches!(thread.join(), Ok(Ok(())))
+            {
+                tracing::warn!("a thread that examined pictures did not end in order");
+            }
+        }
+        result?;
+        networks::keep(&self.state, &next.folder).map_err(|error| Stopped::Failed(error.to_string()))?;
+        tracing::info!(space = %next.space, "all templates are made: starting again with the new networks");
+        self.restart.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Pictures under way at a time: enough for every thread that examines.
+fn width() -> usize {
+    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
 }
 
 /// What re-embedding came to. Holds names.
@@ -54,8 +124,8 @@ pub struct LeftOut {
 }
 
 /// Makes the missing templates of the whole gallery.
-pub fn reembed(parts: &ReembedParts, control: &JobControl) -> Result<(), Stopped> {
-    let total = parts.store.count_stale().map_err(stopped)?;
+fn reembed(parts: &ReembedParts, control: &JobControl) -> Result<(), Stopped> {
+    let total = parts.store.count_stale(&parts.space).map_err(stopped)?;
     let mut run = Run {
         parts,
         control,
@@ -69,7 +139,7 @@ pub fn reembed(parts: &ReembedParts, control: &JobControl) -> Result<(), Stopped
     let mut after = None;
     loop {
         control.checkpoint()?;
-        let page = parts.store.stale_samples(after, PAGE).map_err(stopped)?;
+        let page = parts.store.stale_samples(&parts.space, after, PAGE).map_err(stopped)?;
         let Some(last) = page.last() else { break };
         after = Some(last.id);
         // A subject's samples mostly follow each other.
@@ -94,7 +164,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn subject(&mut self, samples: &[StaleSample]) -> Result<(), Stopped> {
         let mut templates = Vec::new();
-        for some in samples.chunks(self.parts.width.max(1)) {
+        for some in samples.chunks(width()) {
             self.control.checkpoint()?;
             for (sample, made) in some.iter().zip(self.make(some)?) {
                 match made {

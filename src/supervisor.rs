@@ -41,6 +41,11 @@ impl Heartbeat {
         beat
     }
 
+    /// Of a thread that nobody watches.
+    pub(crate) fn unwatched(clock: Arc<dyn Clock>) -> Self {
+        Self::new("unwatched", Duration::MAX, clock)
+    }
+
     /// I am alive.
     pub fn beat(&self) {
         let now = self.0.clock.monotonic().since(Monotonic::default());

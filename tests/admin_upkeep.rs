@@ -230,17 +230,18 @@ fn templates_of_another_network_are_told_and_made_anew_of_kept_pictures() {
     let (_running, owner) = start(&program, port);
     let gallery = || owner.get("/api/device").json(200)["gallery"].clone();
     let stale = |samples: u64, renewable: u64, subjects: u64| json!({ "samples": samples, "renewable": renewable, "subjects": subjects });
-    assert_eq!(gallery(), json!({ "subjects": 0, "templates": 0, "expired": 0, "stale": stale(2, 1, 2) }));
     let probe =
         owner.upload("/api/pictures", "image/jpeg", &std::fs::read(portrait("barack_obama_2")).unwrap());
     let probe = json!({ "picture": probe.json(201)["id"], "face": 0 });
     let who = || owner.post("/api/identify", &probe).json(200)["decision"].clone();
-    assert_eq!(who(), "no_match");
 
-    let job = owner.send("POST", "/api/jobs/reembed", None).json(202);
-    let ended = until(&owner, &format!("/api/jobs/{}", job["id"]), |job| {
-        ["done", "cancelled", "failed"].contains(&job["state"].as_str().unwrap())
+    // It began by itself.
+    let ended = until(&owner, "/api/jobs", |list| {
+        let state = list["jobs"][0]["state"].as_str();
+        state.is_some_and(|state| ["done", "cancelled", "failed"].contains(&state))
     });
+    let ended = ended["jobs"][0].clone();
+    assert_eq!((&ended["kind"], &ended["by"]), (&json!("reembed"), &json!("the start")));
     assert_eq!((&ended["state"], &ended["done"], &ended["total"]), (&json!("done"), &json!(2), &json!(2)));
     assert_eq!(ended["result"]["templates"], 1, "{ended}");
     assert_eq!(ended["result"]["failed"], json!([]));
@@ -270,4 +271,117 @@ fn templates_of_another_network_are_told_and_made_anew_of_kept_pictures() {
     owner.patch(&path, &json!({ "expires_at": 1 })).json(200);
     let gallery = gallery();
     assert_eq!((&gallery["subjects"], &gallery["expired"]), (&json!(0), &json!(1)), "{gallery}");
+}
+
+#[test]
+fn switching_pictures_off_erases_those_there_are_and_the_page_tells() {
+    let (program, port) = device("[privacy]\nresponsible = \"The <house>\"\n");
+    program.ends(0, &["enrol", "Joe", &portrait("barack_obama_1"), &portrait("barack_obama_2")]);
+    let (_running, owner) = start(&program, port);
+    let media = program.state().join("media");
+    assert_eq!(std::fs::read_dir(&media).unwrap().count(), 2);
+    let class = |view: &Value, class: &str| {
+        view["kept"].as_array().unwrap().iter().find(|each| each["class"] == class).unwrap().clone()
+    };
+    let view = owner.get("/api/privacy").json(200);
+    assert_eq!(class(&view, "pictures")["count"], 2);
+    assert_eq!(
+        (&class(&view, "subjects")["hours"], &class(&view, "audit")["on"]),
+        (&json!(365 * 24), &json!(true))
+    );
+    assert_eq!(view["missing"], json!(["privacy.contact", "privacy.purpose", "privacy.alternative"]));
+    let subject = owner.get("/api/subjects").json(200)["subjects"][0]["id"].as_str().unwrap().to_owned();
+    let export = owner.get(&format!("/api/subjects/{subject}/export"));
+    assert_eq!(export.header("content-type"), Some("application/zip"));
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(export.body.clone())).unwrap();
+    let names: Vec<String> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("pictures/")).count(), 2);
+    assert!(std::io::read_to_string(zip.by_name("data.json").unwrap()).unwrap().contains("Joe"));
+    owner.get("/api/subjects/00000000000000000000000000000000/export").json(404);
+
+    owner.patch("/api/settings", &json!({ "changes": { "enrolment.keep_pictures": false } })).json(200);
+    let view = until(&owner, "/api/privacy", |view| class(view, "pictures")["count"] == 0);
+    assert_eq!(
+        (&class(&view, "pictures")["erased"], &class(&view, "pictures")["on"]),
+        (&json!(2), &json!(false))
+    );
+    assert_eq!(std::fs::read_dir(&media).unwrap().count(), 0);
+    // They are recognised as before.
+    assert_eq!(owner.get("/api/device").json(200)["gallery"]["templates"], 2);
+    let sheet = owner.get("/api/privacy/sheet?language=de");
+    let text = String::from_utf8(sheet.body.clone()).unwrap();
+    assert!(text.contains("The &lt;house&gt;") && text.contains("nur Vorlagen"), "{text}");
+    assert!(sheet.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    let written = program.json(0, &["privacy", "notice", "--to", &program.path("notice.html")]);
+    assert_eq!(written["missing"].as_array().unwrap().len(), 3);
+    assert!(
+        std::fs::read_to_string(program.path("notice.html")).unwrap().contains("Faces are recognised here")
+    );
+}
+
+/// A copy of the models under another name of their space: networks whose templates cannot be compared.
+fn other_networks(program: &Program) -> std::path::PathBuf {
+    let folder = std::path::PathBuf::from(program.path("other-models"));
+    std::fs::create_dir(&folder).unwrap();
+    for entry in std::fs::read_dir(program::models_folder()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().is_file() {
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+    }
+    let manifest = folder.join("manifest.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let line = text.lines().find(|line| line.starts_with("embedding_space")).unwrap();
+    std::fs::write(&manifest, text.replace(line, "embedding_space = \"another/1\"")).unwrap();
+    folder
+}
+
+#[test]
+fn networks_of_before_recognise_until_those_of_an_update_have_their_templates() {
+    let (program, port) = device("");
+    program.ends(
+        0,
+        &[
+            "enrol",
+            "Barack Obama",
+            &portrait("barack_obama_1"),
+            &portrait("barack_obama_2"),
+            &portrait("barack_obama_3"),
+        ],
+    );
+    let space = |owner: &Client| owner.get("/api/device").json(200)["models"]["embedding_space"].clone();
+    let (running, owner) = start(&program, port);
+    let before = space(&owner);
+    running.signal(rustix::process::Signal::TERM);
+    running.wait(PATIENCE);
+    assert!(program.state().join("networks/manifest.toml").is_file());
+
+    let other = other_networks(&program);
+    let program = program.with("LIMEN_MODELS__FOLDER", other);
+    let running = program.start(&["--json", "run", "--source", "scene"]);
+    // Sessions outlive a start.
+    let owner = owner.wait();
+    // Whoever was enrolled is known from the first moment on, by the one or the other.
+    let mut spaces = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    while spaces.last() != Some(&json!("another/1")) {
+        assert!(Instant::now() < deadline, "{spaces:?}");
+        // While it starts anew nobody answers.
+        if let Some(answer) = owner.get_if_there("/api/device")
+            && answer.status == 200
+        {
+            let device = answer.json(200);
+            assert_eq!(device["gallery"]["subjects"], 1, "{device}");
+            let now = device["models"]["embedding_space"].clone();
+            if spaces.last() != Some(&now) {
+                spaces.push(now);
+            }
+        }
+        std::thread::sleep(GLANCE);
+    }
+    assert_eq!(spaces, [before, json!("another/1")]);
+    assert_eq!(event(&owner, "kind=identified")["name"], "Barack Obama");
+    // Templates of both, for going back.
+    assert_eq!(program.enrolled(), [("Barack Obama".to_owned(), 6)]);
+    drop(running);
 }

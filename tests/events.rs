@@ -165,7 +165,13 @@ fn number_of_an_erased_event_is_not_given_again() {
         store.record([(ended(&*device.clock), None)]).unwrap();
     }
     device.clock.advance(Duration::from_secs(86_400));
-    let all = Retention { keep: Duration::from_secs(3_600), count: 100, keep_crops: Duration::ZERO };
+    let all = Retention {
+        keep: Duration::from_secs(3_600),
+        count: 100,
+        keep_crops: Duration::ZERO,
+        crops: 1_000,
+        keep_pictures: true,
+    };
     assert_eq!(store.retain(&all).unwrap().events, 5);
     assert_eq!(store.outbox(), Outbox { newest: 5, waiting: 0, expired: 0, lost: 5 });
     drop(store);
@@ -185,8 +191,13 @@ fn retention_erases_the_oldest_by_age_and_by_number_a_bounded_number_at_a_time()
     record(700);
     device.clock.advance(Duration::from_secs(100));
     record(300);
-    let by_age =
-        Retention { keep: Duration::from_secs(50), count: 100_000, keep_crops: Duration::from_secs(50) };
+    let by_age = Retention {
+        keep: Duration::from_secs(50),
+        count: 100_000,
+        keep_crops: Duration::from_secs(50),
+        crops: 1_000,
+        keep_pictures: true,
+    };
     let mut rounds = Vec::new();
     loop {
         match store.retain(&by_age).unwrap().events {
@@ -199,10 +210,18 @@ fn retention_erases_the_oldest_by_age_and_by_number_a_bounded_number_at_a_time()
     let by_number = Retention { count: 100, ..by_age };
     assert_eq!(store.retain(&by_number).unwrap().events, 200);
     assert_eq!(store.count().unwrap(), 100);
+    let few_pictures = Retention { crops: 40, ..by_number };
+    assert_eq!(store.retain(&few_pictures).unwrap().crops, 60, "the oldest of them");
+    assert_eq!(store.count_crops().unwrap(), 40);
     device.clock.advance(Duration::from_secs(60));
-    let pictures =
-        Retention { keep: Duration::from_secs(1_000), count: 100, keep_crops: Duration::from_secs(50) };
-    assert_eq!(store.retain(&pictures).unwrap().crops, 100);
+    let pictures = Retention {
+        keep: Duration::from_secs(1_000),
+        count: 100,
+        keep_crops: Duration::from_secs(50),
+        crops: 1_000,
+        keep_pictures: true,
+    };
+    assert_eq!(store.retain(&pictures).unwrap().crops, 40);
     assert_eq!(store.count().unwrap(), 100, "the events themselves stay");
 }
 
@@ -231,7 +250,7 @@ fn event_captured_while_the_clock_was_wrong_takes_no_other_along() {
     let back_dated = IdentityEvent { captured_at: UnixMillis(0), ..ended(&*device.clock) };
     store.record([(back_dated, None), (ended(&*device.clock), None)]).unwrap();
     let year = Duration::from_secs(365 * 86_400);
-    let retention = Retention { keep: year, count: 100, keep_crops: year };
+    let retention = Retention { keep: year, count: 100, keep_crops: year, crops: 1_000, keep_pictures: true };
     assert_eq!(store.retain(&retention).unwrap().events, 1);
     assert_eq!(sequences(&store.newest(None, 9).unwrap()), [3, 1]);
 }
@@ -508,8 +527,18 @@ fn retention_takes_events_out_of_the_hours_too() {
     };
     assert_eq!(summary(&store), (3, 3, 3));
     let day = Duration::from_secs(86_400);
-    store.retain(&Retention { keep: Duration::from_secs(5_400), count: 100, keep_crops: day }).unwrap();
+    store
+        .retain(&Retention {
+            keep: Duration::from_secs(5_400),
+            count: 100,
+            keep_crops: day,
+            crops: 1_000,
+            keep_pictures: true,
+        })
+        .unwrap();
     assert_eq!(summary(&store), (1, 1, 1));
-    store.retain(&Retention { keep: day, count: 1, keep_crops: day }).unwrap();
+    store
+        .retain(&Retention { keep: day, count: 1, keep_crops: day, crops: 1_000, keep_pictures: true })
+        .unwrap();
     assert_eq!(summary(&store), (1, 1, 0));
 }

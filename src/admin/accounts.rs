@@ -32,6 +32,7 @@ use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
 use crate::gallery::SubjectId;
+use crate::retention::{KeptClass, Retained, RetentionLog};
 use crate::vault::{KeyPurpose, RootKey};
 
 pub(super) use live::{LiveSession, LiveToken, SessionTimes, Use};
@@ -69,6 +70,7 @@ pub(crate) struct Accounts {
     slowdown: Mutex<Slowdown>,
     times: SessionTimes,
     retention: AuditRetention,
+    audit_retained: RetentionLog,
     clock: Arc<dyn Clock>,
 }
 
@@ -98,8 +100,15 @@ impl Accounts {
             slowdown: Mutex::default(),
             times: config.session_times(),
             retention: AuditRetention::new(config),
+            audit_retained: RetentionLog::default(),
             clock,
         })
+    }
+
+    /// Entries of the audit log, and what became of those whose time was over.
+    pub(super) async fn audit_kept(&self) -> Result<(u64, Retained), Problem> {
+        let entries = self.blocking(|store, _| Ok(store.audit_entries()?)).await?;
+        Ok((entries, self.audit_retained.of(KeptClass::Audit)))
     }
 
     /// Encrypts the accounts under the present root key. Blocking.
@@ -288,19 +297,30 @@ impl Accounts {
         let uses = locked(&self.live).take_uses();
         let (began_before, idle_since) = self.times.limits(self.now());
         let retention = self.retention;
-        self.blocking(move |store, live| {
-            store.note_use(&uses.sessions, &uses.tokens)?;
-            let mut changed = store.changed_by_others()?;
-            if erase {
-                changed |= store.erase_expired(began_before, idle_since)?;
-                while store.retain_audit(retention)? > 0 {}
-            }
-            if changed {
-                reload(store, live)?;
-            }
-            Ok(())
-        })
-        .await
+        let erased = self
+            .blocking(move |store, live| {
+                let mut erased_entries = 0;
+                store.note_use(&uses.sessions, &uses.tokens)?;
+                let mut changed = store.changed_by_others()?;
+                if erase {
+                    changed |= store.erase_expired(began_before, idle_since)?;
+                    loop {
+                        match store.retain_audit(retention)? {
+                            0 => break,
+                            erased => erased_entries += erased as u64,
+                        }
+                    }
+                }
+                if changed {
+                    reload(store, live)?;
+                }
+                Ok(erased_entries)
+            })
+            .await?;
+        if erase {
+            self.audit_retained.note(KeptClass::Audit, erased, self.clock.wall());
+        }
+        Ok(())
     }
 
     /// Whether somebody may try a password or a code now.

@@ -58,6 +58,7 @@ static FILES: &[(&str, &[u8])] = files![
     "overlay.js",
     "picker.js",
     "pictures.js",
+    "privacy.js",
     "region.js",
     "request-access.js",
     "settings.js",
@@ -78,7 +79,7 @@ static SHELL: &str = include_str!("assets/index.html");
 const PLACEHOLDER: &str = "{assets}";
 
 /// Addresses of pages. Which page it is, the script in the document finds out.
-const PAGES: [&str; 18] = [
+const PAGES: [&str; 19] = [
     "/",
     "/sign-in",
     "/setup",
@@ -96,6 +97,7 @@ const PAGES: [&str; 18] = [
     "/users",
     "/account",
     "/jobs",
+    "/privacy",
     "/about",
 ];
 

@@ -30,7 +30,7 @@ use crate::event_store::StoreHandle;
 use crate::examiner::Examiner;
 use crate::import::{ImportParts, import};
 use crate::jobs::{Download, JobControl, JobKind, JobRefusal, JobView, Jobs, ReportEntry};
-use crate::reembed::{ReembedParts, reembed};
+use crate::reembed::ReembedParts;
 use crate::rekey::RekeyParts;
 use crate::spool::{Spool, SpoolError, SpoolReader, SpoolWriter};
 use crate::vault::StateFolder;
@@ -65,6 +65,8 @@ pub(crate) struct JobDesk {
     pub(crate) backup: Arc<BackupSource>,
     /// What the root key is changed with.
     pub(crate) rekey: RekeyParts,
+    /// What templates are made with.
+    pub(crate) reembed: ReembedParts,
 }
 
 /// The routes.
@@ -250,10 +252,8 @@ async fn start_reembedding(
     State(site): State<Arc<Site>>,
     caller: Caller,
 ) -> Result<(StatusCode, AuditDetail, Json<JobView>), Problem> {
-    let desk = site.work.clone();
-    let import = ImportParts::new(&desk.config.borrow(), desk.examiner, desk.store);
-    let parts = ReembedParts { examiner: import.examiner, store: import.store, width: import.width };
-    let job = desk.jobs.start(JobKind::Reembed, caller.name, move |control| reembed(&parts, control))?;
+    let parts = site.work.reembed.clone();
+    let job = site.work.jobs.start(JobKind::Reembed, caller.name, move |control| parts.run(control))?;
     Ok((StatusCode::ACCEPTED, AuditDetail::new(format!("job {}", job.id)), Json(job)))
 }
 

@@ -55,6 +55,13 @@ pub(crate) struct ModelsView {
     runtime: String,
 }
 
+impl ModelsView {
+    /// The space that templates belong to.
+    pub(crate) fn embedding_space(&self) -> &str {
+        &self.embedding_space
+    }
+}
+
 impl From<&Manifest> for ModelsView {
     fn from(manifest: &Manifest) -> Self {
         let model = |name: &str, sha256: &str| ModelView { name: name.to_owned(), sha256: sha256.to_owned() };

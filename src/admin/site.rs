@@ -125,6 +125,7 @@ pub(crate) mod tests {
     use crate::jobs::Jobs;
     use crate::metrics::tests::{Started, started};
     use crate::models::Manifest;
+    use crate::reembed::ReembedParts;
 
     use crate::rekey::RekeyParts;
     use crate::supervisor::Supervisor;
@@ -168,7 +169,13 @@ pub(crate) mod tests {
                 gallery,
                 space: space.clone(),
                 rules: EnrolmentRules::new(config, &manifest.embedder.thresholds),
-                retention: Retention { keep: day, count: 1_000, keep_crops: day },
+                retention: Retention {
+                    keep: day,
+                    count: 1_000,
+                    keep_crops: day,
+                    crops: 1_000,
+                    keep_pictures: true,
+                },
                 status: started.status.clone(),
                 metrics: Arc::clone(&started.metrics),
                 clock: Arc::clone(&clock),
@@ -209,6 +216,15 @@ pub(crate) mod tests {
                         ring,
                         source: KeySource::File { path: state.path().join(KEY_FILE), created: false },
                         store: store.clone(),
+                    },
+                    reembed: ReembedParts {
+                        examiner: examiner.clone(),
+                        store: store.clone(),
+                        space: space.clone(),
+                        state: state.clone(),
+                        next: None,
+                        restart: Arc::default(),
+                        clock: Arc::clone(&clock),
                     },
                 },
                 models: (&manifest).into(),

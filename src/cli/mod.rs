@@ -12,6 +12,7 @@ mod journal;
 mod key;
 mod log;
 mod output;
+mod privacy;
 mod restore;
 mod run;
 mod selftest;
@@ -85,6 +86,8 @@ enum Command {
     Backup(backup::BackupArguments),
     /// Put a backup back on an empty state folder
     Restore(restore::RestoreArguments),
+    /// Write the notice for the door and the data sheet
+    Privacy(privacy::PrivacyArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
     /// Measure time per stage, search, start and memory
@@ -219,6 +222,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Key(arguments) => key::run(&context, &arguments),
         Command::Backup(arguments) => backup::run(&context, arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
+        Command::Privacy(arguments) => privacy::run(&context, &arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),

@@ -15,7 +15,9 @@ use limen::draw::{Annotation, Tone, annotate};
 use limen::enrol::EnrolmentRules;
 use limen::event::Outcome;
 use limen::gallery::GalleryStore;
+use limen::install;
 use limen::live::LookChannel;
+use limen::networks::{self, NextNetworks};
 use limen::recogniser::{Look, SeenLabel};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -78,8 +80,8 @@ impl RunArguments {
 }
 
 pub(super) fn run(
-    context: Context,
-    sources: Sources,
+    mut context: Context,
+    mut sources: Sources,
     log_level: Box<dyn Fn(LogLevel) + Send + Sync>,
     arguments: &RunArguments,
 ) -> Result<Answer> {
@@ -94,7 +96,7 @@ pub(super) fn run(
     if matches!(context.config.camera.source, SourceSpec::Replay(_)) {
         limen::camera::open(&camera_settings(&context.config))?;
     }
-    let models = context.models()?;
+    let mut models = context.models()?;
     let thresholds = context.thresholds(&models)?;
     let mut perception = context.perception(&models)?;
     // Removed with everything in it when this function returns.
@@ -106,6 +108,35 @@ pub(super) fn run(
         None => context.vault()?,
     };
     let mut gallery_store = GalleryStore::open(&state, &key, Arc::new(SystemClock))?;
+    let mut next = None;
+    if !arguments.demo {
+        let configured = install::models_folder(&context.config);
+        if let Some(before) = networks::go_on_with(&state, &models, &gallery_store)? {
+            // As a flag, so that it stays whatever is set while it runs.
+            let sources_before =
+                sources.clone().flag("the networks of before", "models.folder", &before.to_string_lossy());
+            let config = sources_before.build()?;
+            let before = Context { config, output: context.output.clone() };
+            match before.models().and_then(|models| Ok((before.perception(&models)?, models))) {
+                Ok((perception_before, models_before)) => {
+                    context.output.note(
+                        "these networks are new to the gallery: those of before recognise until every template is made anew",
+                    );
+                    let space = models.manifest.embedder.embedding_space.clone();
+                    next = Some(NextNetworks { folder: configured, space });
+                    (models, perception) = (models_before, perception_before);
+                    (context, sources) = (before, sources_before);
+                }
+                Err(error) => context.output.warning(&format!(
+                    "the networks of before cannot be used any more ({error:#}): until templates are made anew, nobody is recognised"
+                )),
+            }
+        } else if let Err(error) = networks::keep(&state, &configured) {
+            context
+                .output
+                .warning(&format!("the networks could not be kept for the time after an update: {error}"));
+        }
+    }
     if arguments.demo {
         let rules = EnrolmentRules::new(&context.config, &thresholds);
         enrol_scene(&mut gallery_store, &mut perception, &rules, &context.output)?;
@@ -150,6 +181,7 @@ pub(super) fn run(
         key_source,
         gallery_store,
         looks,
+        next,
     };
     let print = {
         let (output, stop, printed) = (output.clone(), Arc::clone(&stop), Arc::clone(&printed));

@@ -96,7 +96,11 @@ impl Config {
             &["tracking.unchanged_look_hz"],
             "it is not below tracking.idle_look_hz, so that changes are not waited for",
         );
-        unless(self.events.keep_crops, &["events.keep_crops_days"], "events.keep_crops is off");
+        unless(
+            self.events.keep_crops,
+            &["events.keep_crops_days", "events.keep_crops_count"],
+            "events.keep_crops is off",
+        );
         let broker = [
             "mqtt.port",
             "mqtt.protocol",

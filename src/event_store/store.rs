@@ -69,6 +69,10 @@ pub struct Retention {
     pub count: u64,
     /// Pictures older than this are erased.
     pub keep_crops: Duration,
+    /// The oldest of more pictures than this are erased.
+    pub crops: u64,
+    /// Whether pictures of samples are kept. If not, those that are there are erased.
+    pub keep_pictures: bool,
 }
 
 /// What retention erased.
@@ -501,8 +505,11 @@ impl EventStore {
             let crops = transaction.execute(
                 "delete from crop where sequence in (
                      select c.sequence from crop c join event e on e.sequence = c.sequence
-                     where e.captured_at < ?1 limit ?2)",
-                params![crops_before, ERASED_AT_ONCE],
+                     where e.captured_at < ?1
+                        or c.sequence <= coalesce(
+                               (select sequence from crop order by sequence desc limit 1 offset ?3), 0)
+                     limit ?2)",
+                params![crops_before, ERASED_AT_ONCE, i64::try_from(retention.crops).unwrap_or(i64::MAX)],
             )?;
             Ok(Erased { events: events as u64, undelivered, crops: crops as u64 })
         })
@@ -518,6 +525,11 @@ impl EventStore {
     /// Events and acknowledgements that wait in memory for the disk.
     pub fn unwritten(&self) -> usize {
         self.unwritten.len() + self.acknowledged.len()
+    }
+
+    /// Pictures of faces that are kept with events.
+    pub fn count_crops(&self) -> Result<u64, EventStoreError> {
+        self.read("count the pictures", |db| db.query_row("select count(*) from crop", [], |row| row.get(0)))
     }
 
     /// Events that are kept.

@@ -26,6 +26,7 @@ use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, GalleryError, GalleryStore, SnapshotReport, Staleness, SubjectId};
 use crate::metrics::Metrics;
+use crate::retention::KeptClass;
 use crate::sightings::SightingStore;
 use crate::status::{Part, Status};
 use crate::supervisor::Heartbeat;
@@ -45,6 +46,8 @@ const WAIT: Duration = Duration::from_millis(100);
 const RETIRED: usize = 64;
 /// Pictures moved out of the database in one go.
 const MOVED: u32 = 32;
+/// Pictures erased in one go where none are to be kept.
+const PICTURES_AT_ONCE: u32 = 256;
 /// JPEG quality of a kept picture.
 const CROP_QUALITY: u8 = 85;
 
@@ -364,7 +367,27 @@ impl StoreThread {
         if let Err(error) = self.parts.gallery_store.forget_former(false) {
             return self.fails(ERASING, error.to_string());
         }
-        match self.parts.events.retain(&self.parts.retention) {
+        let (wall, metrics) = (self.parts.clock.wall(), Arc::clone(&self.parts.metrics));
+        let mut more = false;
+        if !self.parts.retention.keep_pictures {
+            match self.parts.gallery_store.drop_pictures(PICTURES_AT_ONCE) {
+                Ok(erased) => {
+                    metrics.retention.note(KeptClass::Pictures, erased, wall);
+                    more = erased > 0;
+                }
+                Err(error) => return self.fails(ERASING, error.to_string()),
+            }
+        }
+        if more {
+            self.gallery_changes.send_modify(|changes| *changes += 1);
+            return;
+        }
+        let erased = self.parts.events.retain(&self.parts.retention);
+        if let Ok(erased) = &erased {
+            metrics.retention.note(KeptClass::Events, erased.events, wall);
+            metrics.retention.note(KeptClass::EventPictures, erased.crops, wall);
+        }
+        match erased {
             // There may be more: again at the next look.
             Ok(erased) if erased != Erased::default() => {
                 tracing::info!(

@@ -16,6 +16,7 @@ use super::{Dashboard, Stage};
 use crate::event_store::EventKind;
 use crate::machine::{temperature_c, usage};
 use crate::mqtt::CommandOutcome;
+use crate::retention::KeptClass;
 use crate::status::{Condition, Part};
 
 /// The media type of [`Dashboard::exposition`].
@@ -143,6 +144,14 @@ metrics! {
         = |board, to| match board.metrics.backups().last {
             Some(last) => gauge(to, last.bytes),
             None => Ok(()),
+        };
+    "limen_retention_erased" (Counter, "class")
+        "What was erased because it was kept for long enough, or because there was too much of it"
+        = |board, mut to| {
+            for class in KeptClass::ALL {
+                counter_of(&mut to, "class", class.name(), board.metrics.retention.of(class).erased)?;
+            }
+            Ok(())
         };
     "limen_faces" (Gauge)
         "Faces in view now"

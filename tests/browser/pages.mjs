@@ -11,6 +11,7 @@ export const PAGES = [
   { name: 'unknown', where: '/unknown' },
   { name: 'events', where: '/events' },
   { name: 'settings', where: '/settings' },
+  { name: 'privacy', where: '/privacy' },
   { name: 'users', where: '/users' },
   { name: 'account', where: '/account' },
   { name: 'jobs', where: '/jobs' },

@@ -319,6 +319,26 @@ test('backups of its own: where they go, one now, and the key to write down', as
   }
 });
 
+test('what is kept of people, and what they are told, to be printed', async () => {
+  await page.goto(`${device.origin}/privacy`);
+  await page.getByText(/privacy\.responsible/).waitFor();
+  const kept = page.getByRole('region', { name: 'What is kept' });
+  await kept.getByText('Unknown faces').waitFor();
+  const opened = page.context().waitForEvent('page');
+  await page.getByRole('link', { name: 'Deutsch, door notice' }).click();
+  const printed = await opened;
+  await printed.getByRole('heading', { name: 'Hier werden Gesichter erkannt' }).waitFor();
+  // Unknown faces are kept on this device, so that the notice has to say so.
+  await printed.getByText(/später benennen/).waitFor();
+  await printed.screenshot({ path: path.join(os.tmpdir(), 'limen-notice.png'), fullPage: true });
+  await printed.goto(`${device.origin}/api/privacy/sheet`);
+  await printed.getByRole('heading', { name: /^Data sheet/ }).waitFor();
+  await printed.screenshot({ path: path.join(os.tmpdir(), 'limen-sheet.png'), fullPage: true });
+  await printed.close();
+  await page.screenshot({ path: path.join(os.tmpdir(), 'limen-privacy.png'), fullPage: true });
+  assert.deepEqual(page.faults, []);
+});
+
 test('a restart asked for on the page is one: the same accounts, the same people', async () => {
   // The demo starts from nothing each time; this one keeps its state folder.
   const kept = await Device.start({ args: ['--source', 'scene'] });

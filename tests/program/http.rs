@@ -130,6 +130,14 @@ impl Client {
         Answer::read(stream)
     }
 
+    /// As `get`; none while nobody listens, as during a new start.
+    pub(crate) fn get_if_there(&self, path: &str) -> Option<Answer> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(self.head("GET", path, None).as_bytes()).ok()?;
+        Some(Answer::read(stream))
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

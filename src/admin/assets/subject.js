@@ -78,7 +78,7 @@ export function show({ params: [id], signal, go, title: setTitle }) {
     field('Erased when not seen for so many days', unseen, { hint: `Empty: as is usual. 0: never. ${presence(subject)}` }), announced),
     consented(subject),
     others(subject),
-    h('div', { style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, button('Erase this person', { kind: 'danger', icon: 'trash', onclick: () => erase(subject) }))];
+    h('div', { style: { 'border-top': '1px solid var(--line)', 'padding-top': '14px' } }, h('div.row', null, may('admin') && h('a.button', { href: `/api/subjects/${subject.id}/export`, download: '' }, icon('down'), 'Everything kept of this person'), button('Erase this person', { kind: 'danger', icon: 'trash', onclick: () => erase(subject) })))];
   };
 
   // That this person agreed, and to which text.

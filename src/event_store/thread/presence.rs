@@ -6,6 +6,7 @@ use super::{ERASING, SEEING, StoreThread};
 use crate::clock::{Monotonic, UnixMillis};
 use crate::event::IdentityEvent;
 use crate::gallery::{GalleryError, SubjectId};
+use crate::retention::KeptClass;
 
 /// A subject who comes and goes is noted this often: each note is a write to the storage.
 const NOTED_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -93,9 +94,12 @@ impl StoreThread {
         if due.len() == AT_ONCE as usize {
             self.presence.looked = None;
         }
+        let metrics = std::sync::Arc::clone(&self.parts.metrics);
+        metrics.retention.note(KeptClass::Subjects, 0, wall);
         for subject in due {
             match self.erase(subject) {
                 Ok(_) => {
+                    metrics.retention.note(KeptClass::Subjects, 1, wall);
                     tracing::info!("a subject was erased that was not seen for as long as it was to be kept");
                     // Nobody may be listening: it is the audit log's entry.
                     let _ = self.retired.send(subject);
@@ -176,7 +180,13 @@ mod tests {
                 gallery,
                 space,
                 rules: EnrolmentRules::new(&Config::default(), &manifest.embedder.thresholds),
-                retention: Retention { keep: DAY, count: 1_000, keep_crops: DAY },
+                retention: Retention {
+                    keep: DAY,
+                    count: 1_000,
+                    keep_crops: DAY,
+                    crops: 1_000,
+                    keep_pictures: true,
+                },
                 status: Status::new(Arc::clone(&clock)),
                 metrics: Arc::new(Metrics::new()),
                 clock,

@@ -4,11 +4,14 @@ use super::{SIGHTING, StoreThread};
 use crate::embedding::Embedding;
 use crate::enrol::{EnrolmentCandidate, EnrolmentOrder, OrderTarget, UnusableSamples, carry_out};
 use crate::event::IdentityEvent;
+use crate::event_store::EventStoreError;
 use crate::event_store::gallery::GalleryRefusal;
 use crate::event_store::handle::StoreRefusal;
 use crate::event_store::sightings::{Closest, SightingPage, SightingRequest};
+use crate::event_store::upkeep::Kept;
 use crate::event_store::upkeep::UpkeepRequest;
 use crate::gallery::{SampleOrigin, SamplePicture, SearchScratch, SubjectId};
+use crate::retention::KeptClass;
 use crate::sightings::{
     GroupCursor, SightingError, SightingGroupId, SightingLimits, SightingStore, erase_files,
 };
@@ -76,7 +79,12 @@ impl StoreThread {
     }
 
     pub(super) fn retain_sightings(&mut self) -> bool {
-        match self.sightings.as_mut().map(SightingStore::retain) {
+        let result = self.sightings.as_mut().map(SightingStore::retain);
+        if let Some(Ok(erased)) = &result {
+            let wall = self.parts.clock.wall();
+            self.parts.metrics.retention.note(KeptClass::UnknownFaces, *erased as u64, wall);
+        }
+        match result {
             Some(Ok(erased)) if erased > 0 => {
                 tracing::info!(erased, "old unknown faces erased");
                 true
@@ -87,6 +95,20 @@ impl StoreThread {
             }
             Some(Ok(_)) | None => false,
         }
+    }
+
+    /// How much is kept.
+    fn kept(&self) -> Result<Kept, GalleryRefusal> {
+        let statistics = self.parts.gallery_store.statistics()?;
+        let events = |error: EventStoreError| GalleryRefusal::from(StoreRefusal::Failed(error.to_string()));
+        let unknown_faces = self.sightings.as_ref().map_or(Ok(0), SightingStore::count)?;
+        Ok(Kept {
+            subjects: statistics.subjects,
+            pictures: statistics.pictures,
+            events: self.parts.events.count().map_err(events)?,
+            event_pictures: self.parts.events.count_crops().map_err(events)?,
+            unknown_faces,
+        })
     }
 
     /// Erases the unknown faces that may be somebody's who is erased; those that fail expire.
@@ -229,8 +251,8 @@ impl StoreThread {
     pub(super) fn serve_upkeep(&mut self, request: UpkeepRequest) {
         let (store, space) = (&mut self.parts.gallery_store, &self.parts.space);
         match request {
-            UpkeepRequest::CountStale(reply) => {
-                let _ = reply.send(store.count_stale(space).map_err(GalleryRefusal::from));
+            UpkeepRequest::CountStale(space, reply) => {
+                let _ = reply.send(store.count_stale(&space).map_err(GalleryRefusal::from));
             }
             UpkeepRequest::Staleness(reply) => {
                 // Counting reads every sample, and is asked for again and again by open pages.
@@ -244,11 +266,14 @@ impl StoreThread {
                 }
                 let _ = reply.send(counted.map_err(GalleryRefusal::from));
             }
-            UpkeepRequest::Stale(after, limit, reply) => {
-                let _ = reply.send(store.stale_samples(space, after, limit).map_err(GalleryRefusal::from));
+            UpkeepRequest::Stale(space, after, limit, reply) => {
+                let _ = reply.send(store.stale_samples(&space, after, limit).map_err(GalleryRefusal::from));
             }
             UpkeepRequest::Picture(sample, reply) => {
                 let _ = reply.send(store.picture(sample).map_err(GalleryRefusal::from));
+            }
+            UpkeepRequest::Kept(reply) => {
+                let _ = reply.send(self.kept());
             }
             UpkeepRequest::KeepUnseen(days) => self.keep_unseen(days),
             UpkeepRequest::Rekey(key, reply) => {

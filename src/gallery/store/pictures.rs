@@ -88,6 +88,32 @@ pub(super) fn files_of(db: &Connection, subject: SubjectId) -> rusqlite::Result<
     .collect()
 }
 
+impl GalleryStore {
+    /// Erases up to so many pictures, whoever's they are; how many.
+    pub(crate) fn drop_pictures(&mut self, limit: u32) -> Result<u64, GalleryError> {
+        let any: bool = self.read("look for pictures", |db| {
+            db.query_row("select exists (select 1 from picture)", [], |row| row.get(0))
+        })?;
+        if !any {
+            return Ok(0);
+        }
+        // They would be in there still.
+        self.forget_former(true)?;
+        let files = self.write("erase pictures", |transaction| {
+            let mut query = transaction.prepare_cached(
+                "delete from picture where sample in (select sample from picture limit ?1) returning file",
+            )?;
+            let files: Vec<Option<[u8; 32]>> =
+                query.query_map([limit], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+            Ok(files)
+        })?;
+        let names: Vec<MediaName> = files.iter().flatten().map(|file| MediaName(*file)).collect();
+        self.media.remove(&names);
+        self.empty_log()?;
+        Ok(files.len() as u64)
+    }
+}
+
 /// Runs a statement that deletes at most one picture and returns its file: how many, and which file is to
 /// go once that is committed.
 pub(super) fn delete(

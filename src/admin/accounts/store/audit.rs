@@ -115,6 +115,13 @@ impl AccountStore {
         })
     }
 
+    /// How many entries there are.
+    pub(in crate::admin::accounts) fn audit_entries(&self) -> Result<u64, AccountError> {
+        self.read("count the audit log", |db| {
+            db.query_row("select count(*) from audit", [], |row| row.get(0))
+        })
+    }
+
     /// Erases a bounded number of what is older or more than may be kept; returns how many. Of too many,
     /// those go of whoever has most, refusals first and then the oldest: nobody can push out what others
     /// have done.
