@@ -41,7 +41,9 @@ use crate::vault::{KeyPurpose, KeyRing, RootKey, StateFolder, Subkeys, VaultErro
 
 use container::Container;
 pub use recovery::{RecoveryKey, RecoveryKeyError};
-pub use schedule::{BackupDone, BackupFailed, BackupLog, BackupPlan, BackupSchedule, backups_in};
+pub use schedule::{
+    BackupDone, BackupFailed, BackupLog, BackupPlan, BackupSchedule, FoundBackup, backups_in,
+};
 pub use sftp::{SftpError, SftpPlace};
 
 /// Letters a passphrase has at least: it is all that protects the file, wherever it goes.

@@ -25,15 +25,20 @@ pub struct NextNetworks {
     pub space: EmbeddingSpaceId,
 }
 
-/// Where the networks are that go on working until those in `models` have their templates; none where these can be
-/// used at once.
+/// Where the networks are that go on working until those configured, `models`, have their templates; none where these
+/// can be used at once.
 pub fn go_on_with(
     state: &StateFolder,
+    configured: &Path,
     models: &ModelSet,
     gallery: &GalleryStore,
 ) -> Result<Option<PathBuf>, GalleryError> {
     let space = &models.manifest.embedder.embedding_space;
     let folder = state.path().join(FOLDER);
+    let manifest = |folder: &Path| std::fs::read(folder.join(MANIFEST)).ok();
+    if manifest(&folder).is_some_and(|kept| Some(kept) == manifest(configured)) {
+        return Ok(None);
+    }
     // Networks that are not whole are none.
     let Ok(kept) = ModelSet::load(&folder) else { return Ok(None) };
     let before = &kept.manifest.embedder.embedding_space;

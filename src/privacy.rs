@@ -168,7 +168,7 @@ impl Page {
                 Language::De => format!("Einwilligungstext: Fassung {}", config.privacy.consent_text_version),
             }
         );
-        let _ = write!(self.html, "<p class='foot'>{}</p></body></html>\n", escaped(&foot));
+        let _ = writeln!(self.html, "<p class='foot'>{}</p></body></html>", escaped(&foot));
         self.html
     }
 

@@ -107,7 +107,7 @@ impl Accounts {
 
     /// Entries of the audit log, and what became of those whose time was over.
     pub(super) async fn audit_kept(&self) -> Result<(u64, Retained), Problem> {
-        let entries = self.blocking(|store, _| Ok(store.audit_entries()?)).await?;
+        let entries = self.blocking(|store, _| store.audit_entries()).await?;
         Ok((entries, self.audit_retained.of(KeptClass::Audit)))
     }
 

@@ -277,17 +277,31 @@ fn names_in(folder: &Path) -> Result<Vec<String>, BackupError> {
     Ok(entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
-/// The backups in a folder, newest first, each with when it was made and the id of its recovery key.
-pub fn backups_in(folder: &Path) -> Result<Vec<(PathBuf, UnixMillis, u64, Option<String>)>, BackupError> {
+/// A backup in a folder, by what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FoundBackup {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was made.
+    pub made_at: UnixMillis,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Id of the recovery key that it is under; none where somebody chose a passphrase.
+    pub recovery_key: Option<String>,
+}
+
+/// The backups in a folder, newest first.
+pub fn backups_in(folder: &Path) -> Result<Vec<FoundBackup>, BackupError> {
     let mut found = Vec::new();
     for name in names_in(folder)?.into_iter().filter(|name| name.ends_with(SUFFIX)) {
         let path = folder.join(name);
         // What is no backup is not one of them.
         if let Ok((manifest, _, bytes)) = manifest_of(&path) {
-            found.push((path, manifest.made_at, bytes, manifest.recovery_key));
+            let (made_at, recovery_key) = (manifest.made_at, manifest.recovery_key);
+            found.push(FoundBackup { path, made_at, bytes, recovery_key });
         }
     }
-    found.sort_by_key(|(_, at, ..)| std::cmp::Reverse(*at));
+    found.sort_by_key(|backup| std::cmp::Reverse(backup.made_at));
     Ok(found)
 }
 

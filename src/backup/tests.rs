@@ -290,7 +290,8 @@ fn planned_backups_are_checked_counted_and_only_their_own_are_thrown_away() {
     assert_eq!(last.places, [to.path().display().to_string()]);
     assert!(!names(state.path()).iter().any(|name| name.contains("copy")), "{:?}", names(state.path()));
     let found = backups_in(to.path()).unwrap();
-    let ids: Vec<_> = found.iter().map(|(_, at, _, id)| (at.0 / DAY, id.clone())).collect();
+    let ids: Vec<_> =
+        found.iter().map(|backup| (backup.made_at.0 / DAY, backup.recovery_key.clone())).collect();
     let ours = Some(source.recovery_key(false).unwrap().id());
     assert_eq!(ids, [(3, ours.clone()), (2, ours)]);
 }
@@ -364,7 +365,7 @@ fn backup_under_the_recovery_key_comes_back_with_it_and_keeps_it() {
     let to = tempfile::tempdir().unwrap();
     let source = Arc::new(BackupSource::new(state, KeyRing::new(key)));
     assert_eq!(run_plan(&source, &plan(to.path()), UnixMillis(DAY)).state, JobState::Done);
-    let (file, ..) = backups_in(to.path()).unwrap().remove(0);
+    let file = backups_in(to.path()).unwrap().remove(0).path;
     let recovery = source.recovery_key(false).unwrap();
     let (_new_temp, new) = folder();
     let other = RootKey::from_bytes([6; 32]);

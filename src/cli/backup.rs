@@ -109,16 +109,16 @@ pub(super) fn run(context: &Context, arguments: BackupArguments) -> Result<Answe
                 bail!("no folder for backups is configured: set backup.folder")
             };
             let ours = source.recovery_key(false)?.id();
-            for (path, made_at, bytes, key) in backups_in(folder)? {
-                let under = match &key {
+            for backup in backups_in(folder)? {
+                let under = match &backup.recovery_key {
                     None => "a passphrase".to_owned(),
                     Some(id) if *id == ours => "the recovery key".to_owned(),
                     Some(id) => format!("the recovery key with the id {id}"),
                 };
-                output.result(
-                    &json!({ "path": path, "made_at": made_at, "bytes": bytes, "recovery_key": key }),
-                    || format!("{}  {bytes:>12} bytes  {}  under {under}", rfc3339(made_at), path.display()),
-                )?;
+                output.result(&json!(backup), || {
+                    let (at, bytes) = (rfc3339(backup.made_at), backup.bytes);
+                    format!("{at}  {bytes:>12} bytes  {}  under {under}", backup.path.display())
+                })?;
             }
         }
         BackupAction::Verify { file, passphrase_file, passphrase } => {

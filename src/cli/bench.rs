@@ -33,7 +33,7 @@ use super::{Answer, Context, Usage};
 /// Size of the frames that are timed.
 const SIZE: FrameSize = FrameSize { width: 640, height: 480 };
 /// Subjects enrolled for `bench start`.
-const SUBJECTS: usize = 1_000;
+const SUBJECTS: u32 = 1_000;
 
 /// Defaults: how often to process each frame, templates to search, starts to time, seconds to watch.
 const ROUNDS: u32 = 3;
@@ -88,11 +88,14 @@ enum What {
         #[arg(long, default_value_t = TEMPLATES, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
         templates: u32,
     },
-    /// From process start to the first result, and memory, with 1,000 subjects enrolled
+    /// From process start to the first result, and memory
     Start {
         /// Starts to time
         #[arg(long, default_value_t = STARTS, value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: u32,
+        /// People enrolled, with three templates each
+        #[arg(long, default_value_t = SUBJECTS, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        subjects: u32,
     },
     /// CPU time and memory of capture and recogniser while nobody is in view: 640x480 MJPG at 15 Hz
     Idle {
@@ -143,14 +146,14 @@ pub(super) fn bench(context: &Context, arguments: &BenchArguments) -> Result<Ans
         None => {
             frames(context, None, None, ROUNDS)?;
             search(context, TEMPLATES)?;
-            start(context, STARTS)?;
+            start(context, STARTS, SUBJECTS)?;
             idle(context, IDLE_SECONDS)?;
         }
         Some(What::Frames { pictures, export, rounds }) => {
             frames(context, pictures.as_deref(), export.as_deref(), *rounds)?;
         }
         Some(What::Search { templates }) => search(context, *templates)?,
-        Some(What::Start { rounds }) => start(context, *rounds)?,
+        Some(What::Start { rounds, subjects }) => start(context, *rounds, *subjects)?,
         Some(What::Idle { seconds }) => idle(context, *seconds)?,
         Some(What::Standby { seconds }) => standby(context, *seconds)?,
         Some(What::Live { seconds }) => live(context, *seconds)?,
@@ -200,14 +203,14 @@ fn search(context: &Context, templates: u32) -> Result<()> {
 
 /// Starts this program over and over, on a recording in which somebody stands before the camera
 /// from the first frame on.
-fn start(context: &Context, rounds: u32) -> Result<()> {
+fn start(context: &Context, rounds: u32, subjects: u32) -> Result<()> {
     let models = context.models()?;
     let embedder = &models.manifest.embedder;
     let folder = tempfile::tempdir().context("making a folder")?;
     let state = folder.path().join("state");
     let (opened, key, _) = super::open_state(&state, None, |_| ())?;
     let mut store = GalleryStore::open(&opened, &key, Arc::new(SystemClock))?;
-    enrol_synthetic(&mut store, &embedder.embedding_space, embedder.dimensions, SUBJECTS)?;
+    enrol_synthetic(&mut store, &embedder.embedding_space, embedder.dimensions, subjects as usize)?;
     drop(store);
     let recording = folder.path().join("visit.mjpeg");
     std::fs::write(&recording, scene_frames(SIZE)?.concat())
@@ -223,7 +226,6 @@ fn start(context: &Context, rounds: u32) -> Result<()> {
         command
     };
     let timings = time_to_first_line(command, is_result, rounds as usize)?;
-    let subjects = SUBJECTS;
     context.output.result(&json!({ "start": timings, "subjects": subjects }), || {
         format!("{subjects} subjects enrolled\n{timings}")
     })

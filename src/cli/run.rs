@@ -111,7 +111,7 @@ pub(super) fn run(
     let mut next = None;
     if !arguments.demo {
         let configured = install::models_folder(&context.config);
-        if let Some(before) = networks::go_on_with(&state, &models, &gallery_store)? {
+        if let Some(before) = networks::go_on_with(&state, &configured, &models, &gallery_store)? {
             // As a flag, so that it stays whatever is set while it runs.
             let sources_before =
                 sources.clone().flag("the networks of before", "models.folder", &before.to_string_lossy());

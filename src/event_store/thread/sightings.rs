@@ -82,7 +82,7 @@ impl StoreThread {
         let result = self.sightings.as_mut().map(SightingStore::retain);
         if let Some(Ok(erased)) = &result {
             let wall = self.parts.clock.wall();
-            self.parts.metrics.retention.note(KeptClass::UnknownFaces, *erased as u64, wall);
+            self.parts.metrics.retention.note(KeptClass::UnknownFaces, *erased, wall);
         }
         match result {
             Some(Ok(erased)) if erased > 0 => {
