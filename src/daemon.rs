@@ -225,9 +225,14 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
 
     // The store first, for it knows the gallery: its databases have one thread.
     let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
+    // Counting reads every sample, and a start must not wait for it: without templates of others none is missing.
+    let others = snapshot.report().other_space > 0;
     let gallery = Arc::new(Gallery::new(snapshot));
-    let wanted = next.as_ref().map_or(&space, |next| &next.space);
-    let renewable = gallery_store.staleness(wanted).context("looking for missing templates")?.renewable;
+    let renewable = match &next {
+        Some(next) => gallery_store.staleness(&next.space).context("looking for missing templates")?.renewable,
+        None if others => gallery_store.staleness(&space).context("looking for missing templates")?.renewable,
+        None => 0,
+    };
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
     let mut events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
     // Two of them would give the same numbers to different events.

@@ -860,3 +860,35 @@ mod state {
         }
     }
 }
+
+#[test]
+fn consent_is_recorded_shown_in_the_export_and_withdrawn() {
+    let program = Program::new();
+    program.ends(0, &["enrol", "Joe", &portrait("joe_biden_1")]);
+    program.ends(2, &["subjects", "consent", "Joe"]);
+    let recorded = program.json(
+        0,
+        &[
+            "subjects",
+            "consent",
+            "Joe",
+            "--given-by",
+            "Joe himself",
+            "--way",
+            "written",
+            "--text-version",
+            "7",
+        ],
+    );
+    assert_eq!(recorded["text_version"], "7");
+    let consent = |to: &str| {
+        program.ends(0, &["subjects", "export", "Joe", "--to", to]);
+        let mut zip = zip::ZipArchive::new(std::fs::File::open(to).unwrap()).unwrap();
+        let text = std::io::read_to_string(zip.by_name("data.json").unwrap()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["consent"].clone()
+    };
+    let kept = consent(&program.path("one.zip"));
+    assert_eq!((&kept["given_by"], &kept["text_version"]), (&"Joe himself".into(), &"7".into()), "{kept}");
+    assert_eq!(program.json(0, &["subjects", "consent", "Joe", "--withdraw"])["withdrawn"], true);
+    assert!(consent(&program.path("two.zip")).is_null());
+}

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use limen::clock::{Clock, SystemClock, UnixMillis};
 use limen::erasure::search;
-use limen::gallery::{EnrolledSubject, GalleryStore, SubjectId, SubjectName};
+use limen::gallery::{Consent, ConsentWay, EnrolledSubject, GalleryStore, SubjectId, SubjectName};
 use limen::subject_export::export_subject;
 use serde_json::{Value, json};
 
@@ -23,11 +23,33 @@ Examples:
   limen subjects show \"Ada Lovelace\"
   limen subjects expire \"Window cleaner\" --days 1
   limen subjects announce \"Ada Lovelace\"
+  limen subjects consent \"Ada Lovelace\" --given-by \"Ada Lovelace\" --way written
   limen subjects export \"Ada Lovelace\" --to ada.zip
   limen subjects remove --yes \"Ada Lovelace\"")]
 pub(super) struct SubjectsArguments {
     #[command(subcommand)]
     action: Action,
+}
+
+/// By what way somebody agreed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Way {
+    /// Signed on paper
+    Written,
+    /// Confirmed on a screen
+    Screen,
+    /// Said to whoever enrolled them
+    Spoken,
+}
+
+impl From<Way> for ConsentWay {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Written => Self::Written,
+            Way::Screen => Self::Screen,
+            Way::Spoken => Self::Spoken,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -65,6 +87,24 @@ enum Action {
         /// Take it away
         #[arg(long)]
         off: bool,
+    },
+    /// Record that a subject agreed to being recognised, or take that record back
+    #[command(group(ArgGroup::new("what").required(true).args(["given_by", "withdraw"])))]
+    Consent {
+        /// The subject's name
+        name: String,
+        /// Who agreed: the subject, or whoever may agree for them
+        #[arg(long, value_name = "WHO", requires = "way")]
+        given_by: Option<String>,
+        /// How
+        #[arg(long, value_enum)]
+        way: Option<Way>,
+        /// Version of the text that was agreed to [default: privacy.consent_text_version]
+        #[arg(long, value_name = "VERSION", requires = "given_by")]
+        text_version: Option<String>,
+        /// Take the record back; the subject stays enrolled until it is removed
+        #[arg(long)]
+        withdraw: bool,
     },
     /// Write everything that is kept of a subject into a zip, for whoever asks what that is
     Export {
@@ -167,6 +207,39 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
                 let now = if off { "has no sensor" } else { "has a sensor" };
                 format!("{} {now} of its own in home automation", subject.name.as_str())
             })?;
+        }
+        Action::Consent { name, given_by: None, .. } => {
+            let subject = find(&store, &name)?;
+            let withdrawn = store.withdraw_consent(subject.id)?;
+            context.audited("withdraw_consent", target(subject.id));
+            output.result(&json!({ "subject": subject.id.to_string(), "withdrawn": withdrawn }), || {
+                let name = subject.name.as_str();
+                if withdrawn {
+                    format!(
+                        "the consent of {name} is no longer recorded; `limen subjects remove` erases them"
+                    )
+                } else {
+                    format!("no consent of {name} was recorded")
+                }
+            })?;
+        }
+        Action::Consent { name, given_by: Some(given_by), way, text_version, .. } => {
+            let subject = find(&store, &name)?;
+            let (now, usual) = (SystemClock.wall(), &context.config.privacy.consent_text_version);
+            let consent = Consent {
+                given_at: now,
+                given_by,
+                way: way.map_or(ConsentWay::Spoken, ConsentWay::from),
+                text_version: text_version.unwrap_or_else(|| usual.clone()),
+                recorded_at: now,
+                recorded_by: "command line".to_owned(),
+            };
+            store.record_consent(subject.id, &consent)?;
+            context.audited("record_consent", target(subject.id));
+            output.result(
+                &json!({ "subject": subject.id.to_string(), "text_version": consent.text_version }),
+                || format!("{} agreed to version {}", subject.name.as_str(), consent.text_version),
+            )?;
         }
         Action::Export { name, to } => {
             let subject = find(&store, &name)?;
