@@ -229,7 +229,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     let others = snapshot.report().other_space > 0;
     let gallery = Arc::new(Gallery::new(snapshot));
     let renewable = match &next {
-        Some(next) => gallery_store.staleness(&next.space).context("looking for missing templates")?.renewable,
+        Some(next) => {
+            gallery_store.staleness(&next.space).context("looking for missing templates")?.renewable
+        }
         None if others => gallery_store.staleness(&space).context("looking for missing templates")?.renewable,
         None => 0,
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::embedding::EmbeddingSpaceId;
 use crate::gallery::{GalleryError, GalleryStore};
-use crate::models::{MANIFEST, ModelError, ModelSet};
+use crate::models::{MANIFEST, ModelSet};
 use crate::vault::{StateFolder, VaultError};
 
 /// Folder in the state folder.
@@ -48,15 +48,14 @@ pub fn go_on_with(
     Ok((gallery.load_snapshot(before)?.report().templates > 0).then_some(folder))
 }
 
-/// Keeps the networks in `folder`, in the place of those kept until now. Without them the next update makes templates
-/// while nobody is recognised by those of now.
-pub fn keep(state: &StateFolder, folder: &Path) -> Result<(), KeepError> {
+/// Keeps the networks in `folder`, `models`, in the place of those kept until now. Without them the next update makes
+/// templates while nobody is recognised by those of now.
+pub fn keep(state: &StateFolder, folder: &Path, models: &ModelSet) -> Result<(), KeepError> {
     let kept = state.path().join(FOLDER);
     let manifest = std::fs::read(folder.join(MANIFEST))?;
     if std::fs::read(kept.join(MANIFEST)).is_ok_and(|bytes| bytes == manifest) {
         return Ok(());
     }
-    let models = ModelSet::load(folder)?;
     let new = state.path().join(format!("{FOLDER}.new"));
     for old in [&new, &kept] {
         match std::fs::remove_dir_all(old) {
@@ -77,9 +76,6 @@ pub fn keep(state: &StateFolder, folder: &Path) -> Result<(), KeepError> {
 /// Why networks could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// They are none.
-    #[error(transparent)]
-    Models(#[from] ModelError),
     /// The state folder cannot be written.
     #[error(transparent)]
     State(#[from] VaultError),

@@ -19,6 +19,7 @@ use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
 use crate::examiner::{ExamineError, Examiner, Urgency};
 use crate::gallery::{GalleryError, StaleSample, SubjectId};
 use crate::jobs::{JobControl, Stopped};
+use crate::models::ModelSet;
 use crate::networks::{self, NextNetworks};
 use crate::supervisor::Heartbeat;
 use crate::vault::StateFolder;
@@ -89,7 +90,9 @@ impl ReembedParts {
             }
         }
         result?;
-        networks::keep(&self.state, &next.folder).map_err(|error| Stopped::Failed(error.to_string()))?;
+        let models = ModelSet::load(&next.folder).map_err(|error| Stopped::Failed(error.to_string()))?;
+        networks::keep(&self.state, &next.folder, &models)
+            .map_err(|error| Stopped::Failed(error.to_string()))?;
         tracing::info!(space = %next.space, "all templates are made: starting again with the new networks");
         self.restart.store(true, Ordering::Relaxed);
         Ok(())

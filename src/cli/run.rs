@@ -131,7 +131,7 @@ pub(super) fn run(
                     "the networks of before cannot be used any more ({error:#}): until templates are made anew, nobody is recognised"
                 )),
             }
-        } else if let Err(error) = networks::keep(&state, &configured) {
+        } else if let Err(error) = networks::keep(&state, &configured, &models) {
             context
                 .output
                 .warning(&format!("the networks could not be kept for the time after an update: {error}"));
