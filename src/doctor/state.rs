@@ -17,6 +17,8 @@ use crate::vault::{CREDENTIAL_NAME, KEY_FILE, KeySource, KeySources, RootKey, St
 const LEAST_FREE: u64 = 16 << 20;
 /// Below this somebody should look what fills the disk.
 const LITTLE_FREE: u64 = 256 << 20;
+/// What SQLite takes for the size of a page of memory.
+const SHARED_PAGE_BYTES: u64 = 4096;
 /// Written to see whether writing works.
 const TRIAL_BYTES: usize = 64 << 10;
 /// Findings of one database that are told.
@@ -140,6 +142,9 @@ pub fn check_storage(folder: &Path) -> Finding {
         let advice = "see what fills the disk; events.keep_days and events.keep_count bound what limen keeps";
         return Finding::warning(Check::Storage, found, advice);
     }
+    if let Some(finding) = small_blocks(&place, &Room::from(&room)) {
+        return finding;
+    }
     Finding::ok(Check::Storage, found)
 }
 
@@ -155,8 +160,22 @@ fn advice_for(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// SQLite maps a file beside each database into memory and makes sure of room for each 4096 bytes of it, by writing
+/// one of them. Where a block is smaller, the others may find none on a full disk, and the kernel ends the program.
+fn small_blocks(place: &Path, room: &Room) -> Option<Finding> {
+    (room.total > 0 && room.block < SHARED_PAGE_BYTES).then(|| {
+        Finding::warning(
+            Check::Storage,
+            format!("{} has blocks of {} bytes", place.display(), room.block),
+            "when it is full, the program can be ended by the kernel (SIGBUS): make the file system with blocks of 4096 \
+             bytes (`mkfs.ext4 -b 4096`), which is not what small ones get by themselves",
+        )
+    })
+}
+
 struct Room {
     free: u64,
+    block: u64,
     total: u64,
     files_left: Option<u64>,
     read_only: bool,
@@ -166,6 +185,7 @@ impl From<&StatVfs> for Room {
     fn from(stat: &StatVfs) -> Self {
         Self {
             free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            block: stat.f_frsize,
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             // Some file systems make places for files as needed and say 0.
             files_left: (stat.f_files > 0).then_some(stat.f_favail),
@@ -291,7 +311,8 @@ mod tests {
     use super::*;
     use crate::doctor::Level;
 
-    const PLENTY: Room = Room { free: 8 << 30, total: 16 << 30, files_left: Some(1000), read_only: false };
+    const PLENTY: Room =
+        Room { free: 8 << 30, block: 4096, total: 16 << 30, files_left: Some(1000), read_only: false };
 
     #[test]
     fn each_way_to_have_no_room_is_told() {
@@ -301,6 +322,9 @@ mod tests {
         assert!(found(Room { read_only: true, ..PLENTY }).unwrap().contains("read-only"));
         assert!(found(Room { free: LEAST_FREE - 1, ..PLENTY }).unwrap().contains("16 MiB free"));
         assert!(found(Room { files_left: Some(0), ..PLENTY }).unwrap().contains("another file"));
+        assert!(small_blocks(Path::new("/state"), &PLENTY).is_none());
+        let small = small_blocks(Path::new("/state"), &Room { block: 1024, ..PLENTY }).unwrap();
+        assert!(small.level == Level::Warning && small.found.contains("1024 bytes"), "{small:?}");
     }
 
     #[test]
