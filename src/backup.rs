@@ -37,7 +37,7 @@ use crate::gallery::{GalleryError, GalleryStore, gallery_schema, marks_of, media
 use crate::jobs::{Download, JobControl, Stopped};
 use crate::media::{MEDIA_FOLDER, MediaError, MediaFolder, MediaName};
 use crate::spool::{SpoolError, SpoolWriter};
-use crate::vault::{KeyPurpose, KeyRing, RootKey, StateFolder, Subkeys, VaultError};
+use crate::vault::{KeyPurpose, KeyRing, RootKey, StateFolder, VaultError};
 
 use container::Container;
 pub use recovery::{RecoveryKey, RecoveryKeyError};
@@ -172,11 +172,9 @@ impl std::fmt::Debug for BackupSource {
     }
 }
 
-fn databases(key: &RootKey) -> [(&'static Schema, Subkeys); 2] {
-    [
-        (gallery_schema(), key.subkeys(KeyPurpose::Database)),
-        (accounts_schema(), key.subkeys(KeyPurpose::Accounts)),
-    ]
+/// What is in a backup, and what its key is for.
+fn databases() -> [(&'static Schema, KeyPurpose); 2] {
+    [(gallery_schema(), KeyPurpose::Database), (accounts_schema(), KeyPurpose::Accounts)]
 }
 
 fn check_passphrase(passphrase: &str) -> Result<(), BackupError> {
@@ -263,8 +261,8 @@ impl BackupSource {
         let zipping =
             |error: zip::result::ZipError| Stopped::Failed(format!("cannot write the backup: {error}"));
         let there = |schema: &Schema| self.state.path().join(schema.file).symlink_metadata().is_ok();
-        let there: Vec<_> =
-            databases(&self.key.now()).into_iter().filter(|(schema, _)| there(schema)).collect();
+        let there: Vec<_> = databases().into_iter().filter(|(schema, _)| there(schema)).collect();
+        let key = self.key.now();
         let mut zip = ZipWriter::new_stream(to);
         // Encrypted bytes do not shrink.
         let options =
@@ -281,13 +279,13 @@ impl BackupSource {
         zip.write_all(&serde_json::to_vec(&manifest).unwrap_or_default()).map_err(io)?;
         let total = there.len() as u64;
         let mut missing = 0;
-        for (done, (schema, keys)) in there.into_iter().enumerate() {
+        for (done, (schema, purpose)) in there.into_iter().enumerate() {
             control.checkpoint()?;
             control.progress(done as u64, total);
             let copy = Temporary::new(&self.state, &format!("{}.copy", schema.file)).map_err(failed)?;
             let exported = || {
                 copy.empty(&self.state)?;
-                database::export(&self.state, &keys, schema, &copy.0, passphrase)?;
+                database::export(&self.state, &key.subkeys(purpose), schema, &copy.0, passphrase)?;
                 database::open_copy(&copy.0, passphrase, schema)
             };
             let mut copied = exported().map_err(|error| failed(error.into()))?;
@@ -386,7 +384,7 @@ pub fn restore(
     let _turn = turn(state)?;
     // What a restore that was cut off had put in place is of no use by itself.
     if is_unfinished(state) {
-        for (schema, _) in databases(key) {
+        for (schema, _) in databases() {
             for name in
                 [schema.file.to_owned(), format!("{}-wal", schema.file), format!("{}-shm", schema.file)]
             {
@@ -394,7 +392,7 @@ pub fn restore(
             }
         }
     }
-    for (schema, _) in databases(key) {
+    for (schema, _) in databases() {
         let path = state.path().join(schema.file);
         if path.symlink_metadata().is_ok() {
             return Err(BackupError::NotEmpty { path });
@@ -402,7 +400,7 @@ pub fn restore(
     }
     let mut container = Container::open(file, passphrase)?;
     // All are unpacked and checked before the first is put in place.
-    let unpacked = container.unpack(state, key)?;
+    let unpacked = container.unpack(state)?;
     let media = MediaFolder::open(state)?;
     let (mut pictures, mut pictures_missing) = (0, 0);
     container.pictures(&unpacked.pictures, |name, bytes| {
@@ -422,9 +420,9 @@ pub fn restore(
     // From here on until the end nothing else may be made of what lies there.
     state.replace(UNFINISHED, b"a restore was begun and has not ended\n")?;
     // The gallery last: while it is not there, the pictures are swept by whoever starts next.
-    for (copy, schema, key) in &unpacked.databases {
+    for (copy, schema, purpose) in &unpacked.databases {
         let but = if schema.file == accounts_schema().file { PASSING } else { &[] };
-        database::import(copy.path(), container.secret(), state, key, (schema, but))?;
+        database::import(copy.path(), container.secret(), state, &key.subkey(*purpose), (schema, but))?;
     }
     // Opened only now, so that a gallery that cannot be used leaves no mark of a success.
     let erased_again = GalleryStore::open(state, key, Arc::new(SystemClock))?.apply_erasures(&marks)?;
@@ -467,15 +465,10 @@ pub struct Verified {
 
 /// Opens a backup as a restore would and checks every page of its databases and every picture. Needs room for
 /// the databases in the state folder, where they lie under the passphrase meanwhile.
-pub fn verify(
-    file: &Path,
-    passphrase: &str,
-    state: &StateFolder,
-    key: &RootKey,
-) -> Result<Verified, BackupError> {
+pub fn verify(file: &Path, passphrase: &str, state: &StateFolder) -> Result<Verified, BackupError> {
     let _turn = turn(state)?;
     let mut container = Container::open(file, passphrase)?;
-    let unpacked = container.unpack(state, key)?;
+    let unpacked = container.unpack(state)?;
     let (mut pictures, mut pictures_missing) = (0, 0);
     container.pictures(&unpacked.pictures, |name, bytes| {
         if bytes.is_some_and(|bytes| MediaName::of(bytes) == name) {

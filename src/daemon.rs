@@ -225,16 +225,12 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
 
     // The store first, for it knows the gallery: its databases have one thread.
     let snapshot = gallery_store.load_snapshot(&space).context("loading the gallery")?;
-    // Counting reads every sample, and a start must not wait for it: without templates of others none is missing.
-    let others = snapshot.report().other_space > 0;
+    // Networks follow only because templates of them can be made. Otherwise counting reads every sample, and a start
+    // must not wait for it: without templates of other networks none is missing.
+    let reembeds = next.is_some()
+        || snapshot.report().other_space > 0
+            && gallery_store.staleness(&space).context("looking for missing templates")?.renewable > 0;
     let gallery = Arc::new(Gallery::new(snapshot));
-    let renewable = match &next {
-        Some(next) => {
-            gallery_store.staleness(&next.space).context("looking for missing templates")?.renewable
-        }
-        None if others => gallery_store.staleness(&space).context("looking for missing templates")?.renewable,
-        None => 0,
-    };
     let lifetime = Duration::from_millis(config.events.expire_after_ms.into());
     let mut events = EventStore::open(&state, &key, Arc::clone(&clock), lifetime)?;
     // Two of them would give the same numbers to different events.
@@ -389,7 +385,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     };
     network.spawn(&mut supervisor, NETWORK_SILENCE, &config, &state, &key, cancel.clone())?;
     go_on_changing(&jobs, rekey, key);
-    if renewable > 0
+    if reembeds
         && let Err(error) =
             jobs.start(JobKind::Reembed, "the start".to_owned(), move |control| reembed.run(control))
     {

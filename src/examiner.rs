@@ -259,6 +259,15 @@ impl std::fmt::Debug for Examiner {
     }
 }
 
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MOST_THREADS)
+}
+
+/// Pictures of long work that are worth having under way at a time: those that have a place here.
+pub fn pictures_under_way() -> usize {
+    threads() * BATCH_PLACES
+}
+
 impl Examiner {
     /// The handle and the threads behind it, not yet running: one for each core, at most four. `space` is
     /// what their embeddings are compared with; models of another one are refused.
@@ -267,12 +276,11 @@ impl Examiner {
         space: &EmbeddingSpaceId,
         clock: &Arc<dyn Clock>,
     ) -> (Self, Vec<ExaminerThread>) {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let threads = cores.min(MOST_THREADS);
+        let threads = threads();
         let shared = Arc::new(Shared {
             queues: Mutex::default(),
             config: ArcSwap::from_pointee(config.clone()),
-            batch_places: threads * BATCH_PLACES,
+            batch_places: pictures_under_way(),
             work: Condvar::new(),
             room: Condvar::new(),
             room_for_tasks: Notify::new(),

@@ -22,7 +22,9 @@ use crate::enrol::{
     UnusableSamples,
 };
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
-use crate::examiner::{CROP_SIDE, ExamineError, Examined, ExaminedFace, Examiner, Urgency};
+use crate::examiner::{
+    CROP_SIDE, ExamineError, Examined, ExaminedFace, Examiner, Urgency, pictures_under_way,
+};
 use crate::gallery::{MAX_SAMPLES, SampleOrigin, SamplePicture, SampleQuality, SubjectId};
 use crate::jobs::{JobControl, ReportEntry, ReportOutcome, Stopped};
 use crate::score::{ComparisonScore, QualityScore};
@@ -57,13 +59,12 @@ pub struct ImportParts {
 impl ImportParts {
     /// From the settings.
     pub fn new(config: &crate::config::Config, examiner: Examiner, store: StoreHandle) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             examiner,
             store,
             minimum_quality: QualityScore::new(config.enrolment.minimum_quality),
             maximum_pictures: (config.enrolment.maximum_pictures as usize).min(MAX_SAMPLES),
-            width: 2 * cores.min(4),
+            width: pictures_under_way(),
         }
     }
 }

@@ -35,8 +35,7 @@ pub fn go_on_with(
 ) -> Result<Option<PathBuf>, GalleryError> {
     let space = &models.manifest.embedder.embedding_space;
     let folder = state.path().join(FOLDER);
-    let manifest = |folder: &Path| std::fs::read(folder.join(MANIFEST)).ok();
-    if manifest(&folder).is_some_and(|kept| Some(kept) == manifest(configured)) {
+    if are_kept(&folder, configured) {
         return Ok(None);
     }
     // Networks that are not whole are none.
@@ -48,14 +47,20 @@ pub fn go_on_with(
     Ok((gallery.load_snapshot(before)?.report().templates > 0).then_some(folder))
 }
 
+/// Whether the networks in these two folders are the same: their manifests have the files' digests.
+fn are_kept(kept: &Path, folder: &Path) -> bool {
+    let manifest = |folder: &Path| std::fs::read(folder.join(MANIFEST)).ok();
+    manifest(kept).is_some_and(|kept| Some(kept) == manifest(folder))
+}
+
 /// Keeps the networks in `folder`, `models`, in the place of those kept until now. Without them the next update makes
 /// templates while nobody is recognised by those of now.
 pub fn keep(state: &StateFolder, folder: &Path, models: &ModelSet) -> Result<(), KeepError> {
     let kept = state.path().join(FOLDER);
-    let manifest = std::fs::read(folder.join(MANIFEST))?;
-    if std::fs::read(kept.join(MANIFEST)).is_ok_and(|bytes| bytes == manifest) {
+    if are_kept(&kept, folder) {
         return Ok(());
     }
+    let manifest = std::fs::read(folder.join(MANIFEST))?;
     let new = state.path().join(format!("{FOLDER}.new"));
     for old in [&new, &kept] {
         match std::fs::remove_dir_all(old) {

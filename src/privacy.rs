@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::backup::BackupPlan;
 use crate::clock::{UnixMillis, rfc3339};
 use crate::config::Config;
+use crate::vault::KeySource;
 
 /// In which language.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,13 @@ pub struct Facts {
     pub space: String,
     /// When the page is made.
     pub at: UnixMillis,
+}
+
+impl Facts {
+    /// Of a device with this key and this network.
+    pub fn new(key: &KeySource, space: String, at: UnixMillis) -> Self {
+        Self { key: key.name(), key_beside_data: key.warning().is_some(), space, at }
+    }
 }
 
 /// Settings that the pages need and that are not set.
@@ -172,6 +180,11 @@ impl Page {
         self.html
     }
 
+    /// So long, and no more than so many.
+    fn at_most(&self, time: String, most: u32) -> String {
+        format!("{time}, {} {most}", self.say("at most", "höchstens"))
+    }
+
     fn days(&self, days: u32) -> String {
         match (self.language, days) {
             (Language::En, 1) => "1 day".to_owned(),
@@ -189,10 +202,6 @@ impl Page {
             (Language::De, hours) => format!("{hours} Stunden"),
         }
     }
-}
-
-fn is_broker_elsewhere(config: &Config) -> Option<&str> {
-    config.mqtt.host.as_deref()
 }
 
 /// The notice at the door, before anybody is in view of the camera.
@@ -261,7 +270,7 @@ pub fn notice(config: &Config, at: UnixMillis, language: Language) -> String {
             .to_owned(),
         );
     }
-    if let Some(host) = is_broker_elsewhere(config) {
+    if let Some(host) = &config.mqtt.host {
         lines.push(match language {
             Language::En => format!("Who came and when is told to the home automation at {host}."),
             Language::De => format!("Wer wann kam, wird der Haussteuerung unter {host} mitgeteilt."),
@@ -317,7 +326,7 @@ pub fn sheet(config: &Config, facts: &Facts, language: Language) -> String {
     page.table(&head, &rows);
     page.heading("Who gets it", "Wer es erhält");
     let mut receivers = Vec::new();
-    if let Some(host) = is_broker_elsewhere(config) {
+    if let Some(host) = &config.mqtt.host {
         let encrypted = match (config.mqtt.tls, language) {
             (true, Language::En) => "encrypted on the way",
             (false, Language::En) => "not encrypted on the way",
@@ -377,7 +386,7 @@ pub fn sheet(config: &Config, facts: &Facts, language: Language) -> String {
     page.heading("Decisions", "Entscheidungen");
     page.text(match language {
         Language::En => {
-            "The device says who somebody is when the comparison of two pictures at least reaches a threshold, and \
+            "The device says who somebody is when two looks at least agree and reach a threshold, and \
              otherwise that nobody is known. It can be wrong both ways: whoever is not recognised gets in as before."
         }
         Language::De => {
@@ -461,24 +470,14 @@ fn rows(config: &Config, facts: &Facts, page: &Page) -> Vec<[String; 4]> {
             "Ereignisse: wann jemand kam, wer es war, wie sicher das war",
         ),
         everybody.clone(),
-        format!(
-            "{}, {} {}",
-            page.days(config.events.keep_days),
-            own("at most", "höchstens"),
-            config.events.keep_count
-        ),
+        page.at_most(page.days(config.events.keep_days), config.events.keep_count),
         device.clone(),
     ]);
     if config.events.keep_crops {
         rows.push([
             own("A picture of the face with each event", "Ein Bild des Gesichts zu jedem Ereignis"),
             everybody,
-            format!(
-                "{}, {} {}",
-                page.days(config.events.keep_crops_days),
-                own("at most", "höchstens"),
-                config.events.keep_crops_count
-            ),
+            page.at_most(page.days(config.events.keep_crops_days), config.events.keep_crops_count),
             device.clone(),
         ]);
     }
@@ -489,12 +488,7 @@ fn rows(config: &Config, facts: &Facts, page: &Page) -> Vec<[String; 4]> {
                 "Gesichter und Vorlagen, um sie später zu benennen",
             ),
             own("People not enrolled", "Nicht eingetragene Personen"),
-            format!(
-                "{}, {} {}",
-                page.hours(config.sightings.keep_hours),
-                own("at most", "höchstens"),
-                config.sightings.maximum
-            ),
+            page.at_most(page.hours(config.sightings.keep_hours), config.sightings.maximum),
             device.clone(),
         ]);
     }
@@ -504,12 +498,7 @@ fn rows(config: &Config, facts: &Facts, page: &Page) -> Vec<[String; 4]> {
             "Protokoll: wer was geändert, ausgeführt oder gelöscht hat, und von welcher Adresse",
         ),
         own("People who administer", "Verwaltende Personen"),
-        format!(
-            "{}, {} {}",
-            page.days(config.audit.keep_days),
-            own("at most", "höchstens"),
-            config.audit.keep_count
-        ),
+        page.at_most(page.days(config.audit.keep_days), config.audit.keep_count),
         device,
     ]);
     rows

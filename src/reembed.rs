@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::embedding::{Embedding, EmbeddingSpaceId};
 use crate::event_store::{GalleryRefusal, StoreHandle, StoreRefusal};
-use crate::examiner::{ExamineError, Examiner, Urgency};
+use crate::examiner::{ExamineError, Examiner, Urgency, pictures_under_way};
 use crate::gallery::{GalleryError, StaleSample, SubjectId};
 use crate::jobs::{JobControl, Stopped};
 use crate::models::ModelSet;
@@ -99,11 +99,6 @@ impl ReembedParts {
     }
 }
 
-/// Pictures under way at a time: enough for every thread that examines.
-fn width() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
-}
-
 /// What re-embedding came to. Holds names.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ReembedResult {
@@ -167,7 +162,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn subject(&mut self, samples: &[StaleSample]) -> Result<(), Stopped> {
         let mut templates = Vec::new();
-        for some in samples.chunks(width()) {
+        for some in samples.chunks(pictures_under_way()) {
             self.control.checkpoint()?;
             for (sample, made) in some.iter().zip(self.make(some)?) {
                 match made {

@@ -203,14 +203,7 @@ fn enrol_before(program: &Program, people: &[(&str, &str, bool)]) {
         let picture = still(&std::fs::read(portrait(of)).unwrap()).unwrap();
         let sample = NewSample {
             origin: SampleOrigin::File,
-            quality: SampleQuality {
-                score: QualityScore::new(0.9),
-                eye_distance_px: 60.0,
-                sharpness: 0.5,
-                yaw_deg: 0.0,
-                pitch_deg: 0.0,
-                roll_deg: 0.0,
-            },
+            quality: SampleQuality::unmeasured(QualityScore::new(0.9)),
             embedding: Embedding::normalised(vec![1.0, number as f32], EmbeddingSpaceId::new("before/1"))
                 .unwrap(),
             picture: keep.then(|| SamplePicture::encode(&picture).unwrap()),

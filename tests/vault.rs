@@ -9,7 +9,7 @@ mod storage;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ use limen::rekey::{RekeyError, rekey_offline};
 use limen::vault::{CREDENTIAL_NAME, FORMER_CREDENTIAL_NAME, KEY_FILE, KeySource, RootKey, StateFolder};
 
 use storage::{
-    SAMPLES, SEED_VARIABLE, STATE_VARIABLE, Told, check, enrol, load, media_files, open, open_others,
-    pictures, random, space, state_of, work,
+    SAMPLES, STATE_VARIABLE, Told, check, child, enrol, load, media_files, open, open_others, pictures,
+    random, space, state_of, work_as_child, worker,
 };
 
 /// How often a process is killed; 500 in what docs/performance.md reports.
@@ -238,16 +238,6 @@ fn key_is_not_changed_under_a_database_that_somebody_has_open() {
     assert_eq!(open(&device.state, &key).subjects().unwrap().len(), 2);
 }
 
-/// A child of this test program at one of its ignored tests.
-fn child(test: &str, state: &StateFolder) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-        .env(STATE_VARIABLE, state.path())
-        .stdin(Stdio::null());
-    command
-}
-
 #[test]
 fn change_of_the_key_that_the_storage_refuses_leaves_everything_under_the_former_one() {
     let device = Device::new();
@@ -256,7 +246,7 @@ fn change_of_the_key_that_the_storage_refuses_leaves_everything_under_the_former
     drop(store);
     let size = std::fs::metadata(device.state.path().join("gallery.db")).unwrap().len();
     assert!(size > 450_000, "{size}");
-    let output = child("child_changes_the_key_without_room", &device.state).output().unwrap();
+    let output = child("child_changes_the_key_without_room", device.state.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (key, source) = load(&device.state);
     let store = open(&device.state, &key);
@@ -329,12 +319,8 @@ impl Drop for KilledOnDrop {
 }
 
 fn work_in_a_child(state: &StateFolder, seed: usize) -> Child {
-    child("child_works_without_end", state)
-        .env(SEED_VARIABLE, seed.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+    let mut child = worker(state.path(), seed);
+    child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
@@ -356,14 +342,7 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
         reader.join().unwrap().iter().for_each(|line| told.hear(line));
         check(&device.state, &told, kill);
     }
-    println!(
-        "{kills} kills: {} enrolments, {} erasures, {} changes of the key, {} new templates and {} audit entries acknowledged",
-        told.enrolled.len(),
-        told.removed.len(),
-        told.rotations,
-        told.templates,
-        told.audited
-    );
+    println!("{kills} kills: {told} acknowledged");
     assert_eq!(told.failed, Vec::<String>::new());
     assert!(
         told.enrolled.len() >= kills / 2 && told.removed.len() >= kills / 8 && told.rotations >= kills / 16
@@ -373,8 +352,6 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
 #[test]
 #[ignore = "child of killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind"]
 fn child_works_without_end() {
-    let Some(folder) = std::env::var_os(STATE_VARIABLE) else { return };
-    let seed: u64 = std::env::var(SEED_VARIABLE).unwrap().parse().unwrap();
     // It tells how it failed; the parent looks at what is left.
-    work(Path::new(&folder), seed);
+    work_as_child();
 }

@@ -32,7 +32,8 @@ use super::operation::Operation;
 use super::problem::Problem;
 use crate::clock::{Clock, UnixMillis};
 use crate::gallery::SubjectId;
-use crate::retention::{KeptClass, Retained, RetentionLog};
+use crate::metrics::Metrics;
+use crate::retention::KeptClass;
 use crate::vault::{KeyPurpose, RootKey};
 
 pub(super) use live::{LiveSession, LiveToken, SessionTimes, Use};
@@ -70,7 +71,7 @@ pub(crate) struct Accounts {
     slowdown: Mutex<Slowdown>,
     times: SessionTimes,
     retention: AuditRetention,
-    audit_retained: RetentionLog,
+    metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
 
@@ -88,6 +89,7 @@ impl Accounts {
     pub(crate) fn new(
         store: AccountStore,
         config: &crate::config::Config,
+        metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AccountError> {
         let live = Live::load(&store)?;
@@ -100,15 +102,14 @@ impl Accounts {
             slowdown: Mutex::default(),
             times: config.session_times(),
             retention: AuditRetention::new(config),
-            audit_retained: RetentionLog::default(),
+            metrics,
             clock,
         })
     }
 
-    /// Entries of the audit log, and what became of those whose time was over.
-    pub(super) async fn audit_kept(&self) -> Result<(u64, Retained), Problem> {
-        let entries = self.blocking(|store, _| store.audit_entries()).await?;
-        Ok((entries, self.audit_retained.of(KeptClass::Audit)))
+    /// Entries of the audit log.
+    pub(super) async fn audit_entries(&self) -> Result<u64, Problem> {
+        self.blocking(|store, _| store.audit_entries()).await
     }
 
     /// Encrypts the accounts under the present root key. Blocking.
@@ -318,7 +319,7 @@ impl Accounts {
             })
             .await?;
         if erase {
-            self.audit_retained.note(KeptClass::Audit, erased, self.clock.wall());
+            self.metrics.retention.note(KeptClass::Audit, erased, self.clock.wall());
         }
         Ok(())
     }

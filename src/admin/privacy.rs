@@ -24,7 +24,6 @@ use crate::gallery::{GalleryError, GalleryStore};
 use crate::privacy::{Facts, Language, missing, notice, sheet};
 use crate::retention::{KeptClass, Retained};
 use crate::subject_export::{SubjectExportError, export_subject};
-use crate::vault::KeySource;
 
 /// The pages bring their own style and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
@@ -77,13 +76,8 @@ async fn door_notice(State(site): State<Arc<Site>>, Asked(query): Asked<PageQuer
 
 async fn data_sheet(State(site): State<Arc<Site>>, Asked(query): Asked<PageQuery>) -> Response {
     let config = Arc::clone(&site.work.config.borrow());
-    let source = &site.work.rekey.source;
-    let facts = Facts {
-        key: source.name(),
-        key_beside_data: !matches!(source, KeySource::Given { unused_key_file: None, .. }),
-        space: site.models.embedding_space().to_owned(),
-        at: site.clock.wall(),
-    };
+    let space = site.models.embedding_space().to_owned();
+    let facts = Facts::new(&site.work.rekey.source, space, site.clock.wall());
     page(sheet(&config, &facts, query.language.unwrap_or_default()))
 }
 
@@ -115,29 +109,25 @@ struct KeptView {
 async fn kept(State(site): State<Arc<Site>>) -> Result<Json<PrivacyView>, Problem> {
     let config = Arc::clone(&site.work.config.borrow());
     let counts = site.store.kept().await?;
-    let (entries, audit) = site.accounts.audit_kept().await?;
-    let days = |days: u32| Some(days * 24);
-    let unseen = config.privacy.erase_unseen_days;
+    let entries = site.accounts.audit_entries().await?;
+    let hours = |days: u32| Some(days * 24);
     let view = |class, count, most, hours, on| {
-        let retained = match class {
-            KeptClass::Audit => audit,
-            class => site.metrics.retention.of(class),
-        };
+        let retained = site.metrics.retention.of(class);
         KeptView { class, count, most, hours, on, retained }
     };
     let (events, sightings) = (&config.events, &config.sightings);
-    let unseen = (unseen > 0).then_some(unseen).and_then(days);
+    let unseen = Some(config.privacy.erase_unseen_days).filter(|days| *days > 0).and_then(hours);
     Ok(Json(PrivacyView {
         missing: missing(&config),
         kept: vec![
             view(KeptClass::Subjects, counts.subjects, None, unseen, true),
             view(KeptClass::Pictures, counts.pictures, None, unseen, config.enrolment.keep_pictures),
-            view(KeptClass::Events, counts.events, Some(events.keep_count), days(events.keep_days), true),
+            view(KeptClass::Events, counts.events, Some(events.keep_count), hours(events.keep_days), true),
             view(
                 KeptClass::EventPictures,
                 counts.event_pictures,
                 Some(events.keep_crops_count),
-                days(events.keep_crops_days),
+                hours(events.keep_crops_days),
                 events.keep_crops,
             ),
             view(
@@ -151,7 +141,7 @@ async fn kept(State(site): State<Arc<Site>>) -> Result<Json<PrivacyView>, Proble
                 KeptClass::Audit,
                 entries,
                 Some(config.audit.keep_count),
-                days(config.audit.keep_days),
+                hours(config.audit.keep_days),
                 true,
             ),
         ],

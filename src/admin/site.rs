@@ -192,7 +192,10 @@ pub(crate) mod tests {
             let ring = KeyRing::new(key);
             let site = Arc::new(Site {
                 device_name: config.device.name.clone(),
-                accounts: Arc::new(Accounts::new(accounts, config, Arc::clone(&clock)).unwrap()),
+                accounts: Arc::new(
+                    Accounts::new(accounts, config, Arc::clone(&started.metrics), Arc::clone(&clock))
+                        .unwrap(),
+                ),
                 dashboard: Arc::clone(&started.dashboard),
                 metrics: Arc::clone(&started.metrics),
                 status: started.status.clone(),

@@ -15,7 +15,7 @@ use super::{
 use crate::database::{self, DatabaseError, Schema};
 use crate::gallery::{gallery_schema, media_of};
 use crate::media::{MEDIA_FOLDER, MediaName};
-use crate::vault::{RootKey, StateFolder, Subkey};
+use crate::vault::{KeyPurpose, StateFolder};
 
 /// An opened backup.
 pub(super) struct Container {
@@ -26,9 +26,9 @@ pub(super) struct Container {
     pub(super) bytes: u64,
 }
 
-/// Its databases, each checked and under the secret still, and with the key it is to get; the gallery last.
+/// Its databases, each checked and under the secret still, and what the key it is to get is for; the gallery last.
 pub(super) struct Unpacked {
-    pub(super) databases: Vec<(Temporary, &'static Schema, Subkey)>,
+    pub(super) databases: Vec<(Temporary, &'static Schema, KeyPurpose)>,
     pub(super) pictures: HashSet<MediaName>,
     pub(super) subjects: u64,
 }
@@ -86,11 +86,11 @@ impl Container {
     }
 
     /// Unpacks the databases into the state folder under names that no start looks at, and checks them.
-    pub(super) fn unpack(&mut self, state: &StateFolder, key: &RootKey) -> Result<Unpacked, BackupError> {
+    pub(super) fn unpack(&mut self, state: &StateFolder) -> Result<Unpacked, BackupError> {
         let file = self.path.clone();
         let io = |source| BackupError::Io { what: "unpack", path: file.clone(), source };
         let mut unpacked = Unpacked { databases: Vec::new(), pictures: HashSet::new(), subjects: 0 };
-        for (schema, keys) in databases(key) {
+        for (schema, purpose) in databases() {
             if !self.manifest.files.iter().any(|name| name == schema.file) {
                 continue;
             }
@@ -111,7 +111,7 @@ impl Container {
                 }
             }
             drop(opened);
-            unpacked.databases.push((copy, schema, keys.present));
+            unpacked.databases.push((copy, schema, purpose));
         }
         unpacked.databases.sort_by_key(|(_, schema, _)| schema.file == gallery_schema().file);
         Ok(unpacked)

@@ -16,7 +16,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::BackupError;
 use crate::database::{self, DatabaseError};
 use crate::gallery::gallery_schema;
-use crate::vault::{KeyPurpose, RootKey, StateFolder};
+use crate::vault::{KeyPurpose, RootKey, StateFolder, hex};
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const KEY_BYTES: usize = 16;
@@ -133,7 +133,7 @@ impl RecoveryKey {
     /// Tells keys apart and tells nothing about them.
     pub fn id(&self) -> String {
         let digest = Sha256::new().chain_update(b"limen/1/recovery-key-id").chain_update(self.0).finalize();
-        digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&digest[..4])
     }
 
     /// The key, and twelve bits of its digest behind it.

@@ -191,7 +191,6 @@ impl BackupSource {
 
     fn make(&self, plan: &BackupPlan, now: UnixMillis, control: &JobControl) -> Result<BackupDone, Stopped> {
         let failed = |error: BackupError| Stopped::Failed(error.to_string());
-        let root = self.key.now();
         let key = self.recovery_key(false).map_err(failed)?;
         let name = plan.name(now);
         // Where there is no folder of its own, it lies in the state folder until it is sent.
@@ -219,7 +218,7 @@ impl BackupSource {
         file.sync_all().map_err(io("write"))?;
         drop(file);
         let Verified { bytes, subjects, pictures, pictures_missing, .. } =
-            verify(&part, &key.text(), &self.state, &root).map_err(failed)?;
+            verify(&part, &key.text(), &self.state).map_err(failed)?;
         debug_assert!(pictures_missing >= missing);
         control.checkpoint()?;
         if let Some(sftp) = &plan.sftp {
@@ -234,8 +233,7 @@ impl BackupSource {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(io("keep"))?;
             for name in plan.too_old(names_in(folder).map_err(failed)?) {
                 let path = folder.join(name);
-                std::fs::remove_file(&path)
-                    .map_err(|source| failed(BackupError::Io { what: "remove", path, source }))?;
+                super::remove(&path).map_err(failed)?;
             }
         }
         tracing::info!(bytes, subjects, pictures, "a backup was made and checked");

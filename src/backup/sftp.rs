@@ -125,8 +125,8 @@ impl SftpPlace {
         })
     }
 
-    /// Sends a file, fetches it back into `fetched`, and gives it its name where both are the same. Of the
-    /// others there that `ours` accepts, those for which `old` says so go. How many stay.
+    /// Sends a file, fetches it back into `fetched`, and gives it its name where both are the same. Of the names
+    /// there then, those that `old` picks are removed.
     pub(super) fn keep(
         &self,
         file: &Path,
@@ -176,7 +176,7 @@ impl SftpPlace {
         sftp.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = sftp.spawn().map_err(SftpError::NoProgram)?;
         let outputs = (child.stdout.take(), child.stderr.take());
-        let (said, complained) = std::thread::scope(|scope| {
+        let said = std::thread::scope(|scope| {
             let read = |pipe: Option<Box<dyn Read + Send>>| {
                 scope.spawn(move || {
                     let mut text = Vec::new();
@@ -198,11 +198,10 @@ impl SftpPlace {
             let text = |thread: std::thread::ScopedJoinHandle<'_, String>| thread.join().unwrap_or_default();
             let (said, complained) = (text(said), text(complained));
             match ended? {
-                status if status.success() => Ok((said, complained)),
+                status if status.success() => Ok(said),
                 _ => Err(self.failed(&complained)),
             }
         })?;
-        drop(complained);
         // Batches repeat each command behind a prompt.
         Ok(said.lines().filter(|line| !line.starts_with("sftp> ")).collect::<Vec<_>>().join("\n"))
     }

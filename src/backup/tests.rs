@@ -35,14 +35,7 @@ fn device(accounts: bool) -> (tempfile::TempDir, StateFolder, RootKey) {
 fn enrol(store: &mut GalleryStore, name: &str) -> SubjectId {
     let sample = NewSample {
         origin: SampleOrigin::File,
-        quality: SampleQuality {
-            score: QualityScore::new(0.9),
-            eye_distance_px: 60.0,
-            sharpness: 0.5,
-            yaw_deg: 0.0,
-            pitch_deg: 0.0,
-            roll_deg: 0.0,
-        },
+        quality: SampleQuality::unmeasured(QualityScore::new(0.9)),
         embedding: Embedding::normalised(vec![1.0, 2.0], EmbeddingSpaceId::new("t")).unwrap(),
         picture: SamplePicture::of_jpeg(name.repeat(40).into_bytes()),
     };
@@ -61,9 +54,7 @@ fn backup_at(state: &StateFolder, key: &RootKey, now: UnixMillis) -> Vec<u8> {
     let job =
         jobs.start(JobKind::Backup, String::new(), move |control| source.run(&passphrase, now, control));
     let id = job.unwrap().id;
-    while !matches!(jobs.get(id).unwrap().state, JobState::Done | JobState::Failed) {
-        std::thread::yield_now();
-    }
+    jobs.wait(id).unwrap();
     let download = jobs.download(id).unwrap_or_else(|| panic!("{:?}", jobs.get(id)));
     let mut bytes = Vec::new();
     SpoolReader::new(download.spool).read_to_end(&mut bytes).unwrap();
@@ -387,7 +378,7 @@ fn checking_finds_damage_anywhere() {
     let file = to.path().join("a.backup");
     let bytes = backup(&state, &key);
     std::fs::write(&file, &bytes).unwrap();
-    let found = verify(&file, PASSPHRASE, &state, &key).unwrap();
+    let found = verify(&file, PASSPHRASE, &state).unwrap();
     assert_eq!((found.subjects, found.pictures, found.pictures_missing), (1, 1, 0));
     assert_eq!(found.bytes, bytes.len() as u64);
     let mut unnoticed = 0;
@@ -395,7 +386,7 @@ fn checking_finds_damage_anywhere() {
         let mut damaged = bytes.clone();
         damaged[bytes.len() * part / 16] ^= 0x10;
         std::fs::write(&file, &damaged).unwrap();
-        let whole = verify(&file, PASSPHRASE, &state, &key);
+        let whole = verify(&file, PASSPHRASE, &state);
         unnoticed += usize::from(whole.is_ok_and(|found| found.pictures_missing == 0));
     }
     assert_eq!(unnoticed, 0);

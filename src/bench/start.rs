@@ -79,14 +79,7 @@ pub fn enrol_synthetic(
         let sample = |_| {
             Ok(NewSample {
                 origin: SampleOrigin::File,
-                quality: SampleQuality {
-                    score: QualityScore::MAX,
-                    eye_distance_px: 60.0,
-                    sharpness: 0.5,
-                    yaw_deg: 0.0,
-                    pitch_deg: 0.0,
-                    roll_deg: 0.0,
-                },
+                quality: SampleQuality::unmeasured(QualityScore::MAX),
                 embedding: direction(&mut random, dimensions, space).map_err(BenchError::from)?,
                 picture: None,
             })

@@ -127,7 +127,7 @@ pub(super) fn run(context: &Context, arguments: BackupArguments) -> Result<Answe
             } else {
                 Zeroizing::new(source.recovery_key(false)?.text().to_string())
             };
-            let found = verify(&file, &secret, &state, &key)?;
+            let found = verify(&file, &secret, &state)?;
             output.result(&json!(found), || {
                 format!(
                     "of {}, version {}: {} subjects, {} pictures, every page and picture is as it was written",

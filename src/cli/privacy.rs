@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use limen::clock::{Clock, SystemClock};
 use limen::privacy::{Facts, Language, missing, notice, sheet};
-use limen::vault::KeySource;
 use serde_json::json;
 
 use super::{Answer, Context};
@@ -60,12 +59,8 @@ pub(super) fn run(context: &Context, arguments: &PrivacyArguments) -> Result<Ans
         PrivacyAction::Notice(page) => (page, notice(config, now, language(page))),
         PrivacyAction::Sheet(page) => {
             let (_, _, source) = context.vault()?;
-            let facts = Facts {
-                key: source.name(),
-                key_beside_data: !matches!(source, KeySource::Given { unused_key_file: None, .. }),
-                space: context.models()?.manifest.embedder.embedding_space.to_string(),
-                at: now,
-            };
+            let space = context.models()?.manifest.embedder.embedding_space.to_string();
+            let facts = Facts::new(&source, space, now);
             (page, sheet(config, &facts, language(page)))
         }
     };

@@ -229,7 +229,7 @@ pub(super) fn subjects(context: &Context, arguments: SubjectsArguments) -> Resul
             let consent = Consent {
                 given_at: now,
                 given_by,
-                way: way.map_or(ConsentWay::Spoken, ConsentWay::from),
+                way: way.expect("--given-by is refused without --way").into(),
                 text_version: text_version.unwrap_or_else(|| usual.clone()),
                 recorded_at: now,
                 recorded_by: "command line".to_owned(),

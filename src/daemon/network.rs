@@ -139,7 +139,7 @@ impl NetworkParts {
                 code.expose()
             );
         }
-        Ok(Arc::new(Accounts::new(store, config, Arc::clone(&self.clock))?))
+        Ok(Arc::new(Accounts::new(store, config, Arc::clone(&self.metrics), Arc::clone(&self.clock))?))
     }
 
     fn site(

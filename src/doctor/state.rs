@@ -118,10 +118,10 @@ pub fn check_storage(folder: &Path) -> Finding {
         Finding::problem(Check::Storage, format!("{} {what}: {error}", place.display()), advice_for(&error))
     };
     let room = match rustix::fs::statvfs(&place) {
-        Ok(room) => room,
+        Ok(room) => Room::from(&room),
         Err(error) => return failed("cannot be examined", error.into()),
     };
-    if let Some(finding) = too_little(&place, &Room::from(&room)) {
+    if let Some(finding) = too_little(&place, &room) {
         return finding;
     }
     // A file without a name: nothing of it stays, whatever happens.
@@ -136,13 +136,13 @@ pub fn check_storage(folder: &Path) -> Finding {
     {
         return failed("cannot be written", error);
     }
-    let Room { free, total, .. } = Room::from(&room);
+    let Room { free, total, .. } = room;
     let found = format!("{} of {} free at {}", size(free), size(total), place.display());
     if total > 0 && free < LITTLE_FREE {
         let advice = "see what fills the disk; events.keep_days and events.keep_count bound what limen keeps";
         return Finding::warning(Check::Storage, found, advice);
     }
-    if let Some(finding) = small_blocks(&place, &Room::from(&room)) {
+    if let Some(finding) = small_blocks(&place, &room) {
         return finding;
     }
     Finding::ok(Check::Storage, found)

@@ -368,19 +368,18 @@ impl StoreThread {
             return self.fails(ERASING, error.to_string());
         }
         let (wall, metrics) = (self.parts.clock.wall(), Arc::clone(&self.parts.metrics));
-        let mut more = false;
         if !self.parts.retention.keep_pictures {
             match self.parts.gallery_store.drop_pictures(PICTURES_AT_ONCE) {
                 Ok(erased) => {
                     metrics.retention.note(KeptClass::Pictures, erased, wall);
-                    more = erased > 0;
+                    if erased > 0 {
+                        // There may be more: again at the next look.
+                        self.gallery_changes.send_modify(|changes| *changes += 1);
+                        return;
+                    }
                 }
                 Err(error) => return self.fails(ERASING, error.to_string()),
             }
-        }
-        if more {
-            self.gallery_changes.send_modify(|changes| *changes += 1);
-            return;
         }
         let erased = self.parts.events.retain(&self.parts.retention);
         if let Ok(erased) = &erased {

@@ -286,6 +286,13 @@ pub struct SampleQuality {
     pub roll_deg: f32,
 }
 
+impl SampleQuality {
+    /// Of a sample that nobody measured: a face that looks straight ahead. For benchmarks and tests.
+    pub const fn unmeasured(score: QualityScore) -> Self {
+        Self { score, eye_distance_px: 60.0, sharpness: 0.5, yaw_deg: 0.0, pitch_deg: 0.0, roll_deg: 0.0 }
+    }
+}
+
 /// The picture of a sample as it is kept: a square around the face, encoded here.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SamplePicture(Arc<[u8]>);

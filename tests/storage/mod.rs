@@ -8,7 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ use limen::vault::{KeySource, RootKey, StateFolder};
 /// Where a child works.
 pub(crate) const STATE_VARIABLE: &str = "LIMEN_TEST_STATE";
 /// Which child it is: others enrol others.
-pub(crate) const SEED_VARIABLE: &str = "LIMEN_TEST_SEED";
+const SEED_VARIABLE: &str = "LIMEN_TEST_SEED";
 
 /// Samples of each enrolment.
 pub(crate) const SAMPLES: u64 = 2;
@@ -160,6 +162,42 @@ pub(crate) fn check(state: &StateFolder, told: &Told, kill: usize) {
     assert!(report.entries >= told.audited, "audited and lost after kill {kill}: {report:?}");
 }
 
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { enrolled, removed, rotations, templates, audited, .. } = self;
+        write!(
+            f,
+            "{} enrolments, {} erasures, {rotations} changes of the key, {templates} new templates and {audited} audit \
+             entries",
+            enrolled.len(),
+            removed.len()
+        )
+    }
+}
+
+/// A child of this test program at one of its ignored tests.
+pub(crate) fn child(test: &str, state: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
+        .env(STATE_VARIABLE, state)
+        .stdin(Stdio::null());
+    command
+}
+
+/// The child that works without end, which each file that starts one has as a test of its own.
+pub(crate) fn worker(state: &Path, seed: usize) -> Command {
+    let mut command = child("child_works_without_end", state);
+    command.env(SEED_VARIABLE, seed.to_string());
+    command
+}
+
+/// What that child does.
+pub(crate) fn work_as_child() {
+    let Some(folder) = std::env::var_os(STATE_VARIABLE) else { return };
+    work(Path::new(&folder), std::env::var(SEED_VARIABLE).unwrap().parse().unwrap());
+}
+
 /// One line for whoever listens: on its way when this returns, also over a serial line.
 fn say(text: &str) {
     println!("told: {text}");
@@ -169,7 +207,7 @@ fn say(text: &str) {
 
 /// Enrols, erases, renews templates, changes the key and writes the audit log, and tells of each before and after,
 /// until it is ended from outside or something fails, which it tells too.
-pub(crate) fn work(folder: &Path, seed: u64) {
+fn work(folder: &Path, seed: u64) {
     if let Err(error) = try_work(folder, seed) {
         say(&format!("failed {error}"));
     }

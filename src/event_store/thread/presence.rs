@@ -206,14 +206,7 @@ mod tests {
     }
 
     fn enrol(thread: &mut StoreThread, name: &str) -> SubjectId {
-        let quality = SampleQuality {
-            score: QualityScore::new(0.9),
-            eye_distance_px: 60.0,
-            sharpness: 0.5,
-            yaw_deg: 0.0,
-            pitch_deg: 0.0,
-            roll_deg: 0.0,
-        };
+        let quality = SampleQuality::unmeasured(QualityScore::new(0.9));
         let embedding = Embedding::normalised(vec![1.0, 2.0], EmbeddingSpaceId::new("t")).unwrap();
         let sample = NewSample { origin: SampleOrigin::File, quality, embedding, picture: None };
         let subject = EnrolmentTarget::New(SubjectName::new(name).unwrap());
