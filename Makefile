@@ -42,7 +42,7 @@ test: ## every test
 	@tools/setup.sh test
 	tests/setup.sh
 	tests/models.sh
-	$(RUNTIME) cargo test --locked
+	$(RUNTIME) tests/rust.sh
 	$(RUNTIME) tests/browser/run.sh
 	$(RUNTIME) node tests/api/run.mjs
 
@@ -53,15 +53,15 @@ build: setup ## the release binary
 	cargo build --release --locked
 
 fmt: ## format the code
-	cargo fmt
+	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## formatting, clippy, documentation, shell scripts, dependencies
 	@tools/setup.sh lint
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 	shellcheck $(SCRIPTS)
 	@$(MAKE) --no-print-directory deny
 
@@ -117,7 +117,7 @@ fuzz: ## every fuzz target for SECONDS_EACH seconds
 docs: ## write docs/config.md, docs/openapi.json and the metrics of docs/operation.md from the code, and build its documentation
 	LIMEN_WRITE_DOCS=1 cargo test --locked --test config reference_page_is_current
 	LIMEN_WRITE_DOCS=1 cargo test --locked --lib reference_
-	cargo doc --locked --no-deps
+	cargo doc --locked --workspace --no-deps
 
 clean: ## remove what was built
 	cargo clean

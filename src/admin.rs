@@ -14,7 +14,9 @@ mod assets;
 mod compare;
 mod consent;
 mod counter;
+mod credentials;
 mod device;
+mod door;
 mod enrolment;
 mod events;
 pub(crate) mod faces;
@@ -64,6 +66,8 @@ pub(crate) fn operations() -> Vec<Operation> {
     all.extend(privacy::operations());
     all.extend(enrolment::operations());
     all.extend(groups::operations());
+    all.extend(door::operations());
+    all.extend(credentials::operations());
     all.extend(compare::operations());
     all.extend(counter::operations());
     all.extend(guide::operations());

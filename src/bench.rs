@@ -9,7 +9,7 @@ pub mod lists;
 pub mod live;
 pub mod memory;
 mod process;
-pub(crate) mod random;
+pub mod random;
 pub mod search;
 pub mod site;
 pub mod standby;

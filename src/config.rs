@@ -30,7 +30,10 @@ pub use error::{ConfigError, Origin, Problem};
 pub use layers::{DEFAULT_FILE, Layers, MAXIMUM_FILE_BYTES, parse_layers};
 pub use page::{PAGE_FILE, PageSettings, Sources};
 pub use show::{reference, template};
-pub use value::{CameraFormat, Kind, LogFormat, LogLevel, MqttProtocol, Rotation, Secret, Shape};
+pub use value::{
+    CameraFormat, DisplayDriver, DisplayLanguage, Kind, LogFormat, LogLevel, MqttProtocol, Rotation, Secret,
+    Shape,
+};
 
 use crate::camera::SourceSpec;
 use crate::view::Area;
@@ -264,6 +267,8 @@ settings! {
         /// Take commands on `PREFIX/ID/request/...`. Whoever may publish there may command: the
         /// broker has to say who that is.
         commands: bool = true, effect now;
+        /// Of these, also those that open the door and enter a PIN. Whoever may publish there may then come in.
+        open_door: bool = false, effect now;
     }
 
     /// Entities in Home Assistant, by MQTT discovery.
@@ -302,6 +307,64 @@ settings! {
         session_idle_minutes: u32 = 60, unit "minutes", within 1..=10_080;
         /// Signed-in browsers are signed out at the latest after this long.
         session_hours: u32 = 12, unit "hours", within 1..=720;
+    }
+
+    /// The door: what is switched for whom. Who may enter, when and with what, is the policy's (`limen door policy`,
+    /// or the page *Door*). A line is `gpiochip0:17`, or its name, and after it any of `active-low`, `pull-up` and
+    /// `pull-down`; `limen door lines` lists those there are.
+    door: Door {
+        /// What this door is called, on its display and in messages.
+        name: String = "Door".to_owned(), within Text { bytes: 1..=40 };
+        /// Line of the relay that opens the door. Empty: none; whoever listens to the events opens it.
+        relay: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// How long the relay is energised.
+        pulse_ms: u32 = 3000, unit "ms", within 100..=30_000;
+        /// Line of the button inside by which people leave. It opens whatever else holds.
+        exit_button: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line of the door's contact, active while the door is open.
+        contact: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// How long the door may stay open before that is an alarm.
+        held_open_after_s: u32 = 60, unit "s", within 5..=3600;
+        /// Line of the bell's button.
+        bell: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line of a switch that is active once the housing is opened.
+        tamper: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line of a buzzer: one tone for whoever may enter, three for whoever may not.
+        buzzer: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line of a light that is on while a policy is in force.
+        status_led: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line of an infrared light, on while somebody is in view.
+        infrared: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// How long a button or contact has to be steady before it counts.
+        debounce_ms: u32 = 20, unit "ms", within 0..=1000;
+        /// File that is there once the clock has been set since the machine started. Until then nothing opens by a
+        /// schedule. Empty: the clock is always trusted, as with one that has a battery.
+        clock_file: Option<PathBuf> = Some("/run/systemd/timesync/synchronized".into()), effect file;
+    }
+
+    /// A display beside the door, which tells visitors what to do and why they are kept out.
+    display: Display {
+        /// What it is: `framebuffer` (whatever the kernel drives), `ssd1306` (OLED over I2C), `st7789` or `ili9341`
+        /// (TFT over SPI).
+        driver: DisplayDriver = DisplayDriver::None, effect file;
+        /// Its device. Empty: `/dev/fb0`, `/dev/i2c-1` or `/dev/spidev0.0`, by what it is.
+        device: Option<PathBuf> = None, effect file;
+        /// Address on the I2C bus; 60 is 0x3C.
+        address: u32 = 60, within 8..=119, effect file;
+        /// Line by which a TFT tells data from commands (D/C).
+        data_line: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Line that resets a TFT.
+        reset_line: Option<String> = None, within Text { bytes: 1..=100 }, effect file;
+        /// Width of a TFT as it is wired, before turning.
+        width: u32 = 240, unit "px", within 32..=480, effect file;
+        /// Its height.
+        height: u32 = 320, unit "px", within 32..=480, effect file;
+        /// By how much the picture is turned; an OLED by 0 or 180, a framebuffer by its own driver.
+        rotate: Rotation = Rotation::None, effect file;
+        /// Language of what it says.
+        language: DisplayLanguage = DisplayLanguage::En;
+        /// Greet people by name. Everybody who stands by can read it.
+        show_names: bool = false;
     }
 
     /// What people agreed to, and how long they are kept.

@@ -5,6 +5,11 @@
 //! | `capture` | waits for frames, copies them out | the device's own buffers | overwrites the latest slot, counts it | 15 s |
 //! | `recogniser` | decode to verdict, owns the networks | latest slot, one deep | newest frame wins | 10 s |
 //! | `store` | owns the databases of gallery, events and unknown faces | 256 requests, half of them for events only | the recogniser waits, others are told to come again | 30 s |
+//! | `door` | rules who may enter, has it switched and recorded | 64 things that happen at the door | dropped and counted: a face is told again at the next look | 5 s |
+//! | `relay` | holds the relay's line, releases it in time | 8 orders | refused | 5 s |
+//! | `gpio` | sleeps until a button or contact changes | edges in the kernel's queue | the kernel drops the oldest | 5 s |
+//! | `display` | draws the screen beside the door, when something changed | what the others tell | misses some, and draws the next | 5 s |
+//! | `passes` | reads codes shown to the camera | one frame | not even offered | 10 s |
 //! | `examiner-N` | still pictures of uploads and imports, at a lower priority | 8 that somebody waits for, 2 each of long work | refused; the caller waits | 180 s |
 //! | `job-KIND` | imports, re-embedding, backups | one at work and two waiting of each kind | further ones are refused | not watched |
 //! | `network` | MQTT and the web server, as tasks | the outbox on the disk | oldest expire first | 10 s |
@@ -16,6 +21,7 @@
 
 mod broker;
 mod commands;
+mod door;
 mod network;
 mod recognition;
 mod switchboard;
@@ -75,6 +81,10 @@ const CAPTURE_SILENCE: Duration = Duration::from_secs(15);
 const RECOGNISER_SILENCE: Duration = Duration::from_secs(10);
 /// SQLite waits 5 s for another process's lock.
 const STORE_SILENCE: Duration = Duration::from_secs(30);
+/// They look around ten times a second.
+const DOOR_SILENCE: Duration = Duration::from_secs(5);
+/// A picture made to confuse the reader of codes takes it a second or two on a slow board.
+const PASSES_SILENCE: Duration = Duration::from_secs(10);
 /// Tasks beat every half second.
 const NETWORK_SILENCE: Duration = Duration::from_secs(10);
 /// The whole of shutdown. What has not ended by then is left behind; systemd waits 20 s.
@@ -86,6 +96,8 @@ const RECOGNISER_DRAIN: Duration = Duration::from_secs(2);
 const EXAMINER_DRAIN: Duration = Duration::from_millis(500);
 /// A transaction and what the disk takes for it.
 const JOBS_DRAIN: Duration = Duration::from_secs(2);
+/// Releasing a line.
+const DOOR_DRAIN: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever reads the reports has this long for the last of them.
 const REPORTS_DRAIN: Duration = Duration::from_secs(1);
@@ -264,6 +276,9 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         move |beat| store_thread.run(beat, &ending)
     })?;
 
+    // The door before the lens, so that its relay is released before anything can open it.
+    let (mut door, eye) = door::spawn(&mut supervisor, &config, &store, &status, &metrics, &clock)?;
+
     // Lens to verdict.
     let capture_beat = supervisor.watch("capture", CAPTURE_SILENCE);
     let capture = Capture::spawn(camera_settings(&config), Arc::clone(&clock), move || capture_beat.beat())?;
@@ -274,16 +289,20 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     let first = settings.borrow().clone();
     let mut recogniser = Recogniser::new(perception, Arc::clone(&gallery), first, Arc::clone(&clock));
     recogniser.report_to(live.clone(), Arc::clone(&metrics));
+    recogniser.show_passes_to(eye);
     let recogniser = RecogniserThread {
         recogniser,
         frames: Arc::clone(&frames),
         store: store.clone(),
+        door: door.handle.clone(),
         reports: Reports { queue: reports.clone(), dropped: Arc::default() },
         looks: looks.clone(),
         status: status.clone(),
         stats: Arc::clone(&stats),
         settings,
         rubbish: false,
+        faces: 0,
+        clock: Arc::clone(&clock),
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 
@@ -295,6 +314,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         examiner_names.push(name);
     }
     let faces = Arc::new(Faces::new(examiner.clone(), &config, thresholds, Arc::clone(&clock)));
+
+    door.spawn_display(&mut supervisor, &config, &live, &gallery, &status, &clock)?;
 
     // What the admin page changes.
     let (network_config, config_in_force) = watch::channel(Arc::new(config.clone()));
@@ -367,6 +388,7 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         live,
         looks,
         faces,
+        door: door.handle.clone(),
         status: status.clone(),
         clock: Arc::clone(&clock),
         config: config_in_force.clone(),
@@ -427,6 +449,8 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         frames.slot().close();
     }
     let recognised = supervisor.join("recogniser", RECOGNISER_DRAIN);
+    // Whoever is in is told of the last events; whoever is outside finds the door shut.
+    door.ending.store(true, Ordering::Relaxed);
     // The broker is to have what the recogniser said last.
     if !store.settle(SETTLE) {
         tracing::warn!("the last events are not on the disk yet");
@@ -444,6 +468,11 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
     }
     if !jobs.end(JOBS_DRAIN.min(left())) {
         tracing::warn!("long work does not end; leaving it behind");
+    }
+    for name in door.threads {
+        if let Err(error) = supervisor.join(name, DOOR_DRAIN.min(left())) {
+            tracing::warn!("{error:#}; leaving it behind");
+        }
     }
     ending.store(true, Ordering::Relaxed);
     let stored = supervisor.join("store", left());

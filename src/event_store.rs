@@ -4,6 +4,7 @@
 //! least once, in order, whatever happens in between. What has expired by then is delivered as
 //! such. Lives on the thread `store`; others reach it through [`StoreHandle`].
 
+mod door;
 mod gallery;
 mod handle;
 mod query;

@@ -26,7 +26,7 @@ pub use snapshot::{
 };
 pub use store::{
     Consent, ConsentWay, CounterExampleChoice, CounterExampleReceipt, DATABASE_FILE, GalleryError,
-    GalleryStore, MAX_COUNTER_EXAMPLES, MAX_GIVEN_BY_CHARS, MAX_SAMPLES, MAX_TEXT_VERSION_CHARS, StaleSample,
-    Staleness, erased_unseen_at,
+    GalleryStore, ListedCredential, MAX_COUNTER_EXAMPLES, MAX_CREDENTIALS, MAX_GIVEN_BY_CHARS, MAX_SAMPLES,
+    MAX_TEXT_VERSION_CHARS, MadeCredential, NewCredential, StaleSample, Staleness, erased_unseen_at,
 };
 pub(crate) use store::{gallery_schema, marks_of, media_of};

@@ -31,7 +31,7 @@ use crate::score::{ComparisonScore, QualityScore};
 use crate::spool::{Spool, SpoolReader};
 
 /// Bytes of pictures under way, not decoded, above which no further one is read from the archive. With
-/// the largest one behind it this is part of the sum in src/decode/need.rs.
+/// the largest one behind it this is part of the sum in pixels/src/decode/need.rs.
 const READ_AHEAD: usize = 8 << 20;
 /// Subjects that wait for one before them: each holds no more than crops.
 const SUBJECTS_UNDER_WAY: usize = 64;

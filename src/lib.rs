@@ -45,6 +45,8 @@
 //! appliance around them, and [`models`] and [`litert`] carry the networks. [`supervisor`] watches its
 //! threads, [`status`] tells what is degraded, and [`watchdog`] tells systemd.
 
+pub use limen_pixels::{change, clock, decode, frame, geometry, picture};
+
 pub mod admin;
 pub mod align;
 pub mod appearance;
@@ -55,14 +57,13 @@ pub mod backup;
 pub mod bench;
 pub mod cadence;
 pub mod camera;
-pub mod change;
-pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod database;
-pub mod decode;
 pub mod detect;
+pub mod display;
 pub mod doctor;
+pub mod door;
 pub mod draw;
 pub mod embed;
 pub mod embedding;
@@ -72,9 +73,7 @@ pub mod eval;
 pub mod event;
 pub mod event_store;
 pub mod examiner;
-pub mod frame;
 pub mod gallery;
-pub mod geometry;
 pub mod guide;
 pub mod http;
 pub mod identify;
@@ -90,7 +89,6 @@ pub mod metrics;
 pub mod models;
 pub mod mqtt;
 pub mod networks;
-pub mod picture;
 pub mod privacy;
 pub mod quality;
 pub mod reason;

@@ -77,12 +77,14 @@ pub struct LiveChannel {
     reports: broadcast::Sender<Live>,
     /// As told last, for a listener that missed a report.
     faces: Arc<AtomicU32>,
+    /// What whoever is being enrolled in front of the device is to do.
+    guide: watch::Sender<Option<&'static str>>,
 }
 
 impl LiveChannel {
     /// No listener yet.
     pub fn new() -> Self {
-        Self { reports: broadcast::Sender::new(LAG), faces: Arc::default() }
+        Self { reports: broadcast::Sender::new(LAG), faces: Arc::default(), guide: watch::Sender::new(None) }
     }
 
     /// Tells everybody who listens.
@@ -97,6 +99,16 @@ impl LiveChannel {
     /// Listens from now on.
     pub fn listen(&self) -> broadcast::Receiver<Live> {
         self.reports.subscribe()
+    }
+
+    /// Tells whoever is being enrolled in front of the device what to do; none when that is over.
+    pub fn set_guide(&self, step: Option<&'static str>) {
+        self.guide.send_if_modified(|now| std::mem::replace(now, step) != step);
+    }
+
+    /// What they are to do; changes when that does.
+    pub fn guide(&self) -> watch::Receiver<Option<&'static str>> {
+        self.guide.subscribe()
     }
 
     /// Confirmed faces in view now.

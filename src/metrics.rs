@@ -12,6 +12,7 @@ mod exposition;
 mod health;
 mod histogram;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -73,6 +74,10 @@ pub struct Metrics {
     decision: Histogram,
     publish: Histogram,
     commit: Histogram,
+    relay: Histogram,
+    /// Rulings of the door by way and reason, and alarms.
+    door: Mutex<DoorCounts>,
+    door_dropped: AtomicU64,
     recent_decisions: Recent,
     recent_publishes: Recent,
     faces: AtomicU32,
@@ -85,6 +90,14 @@ pub struct Metrics {
     backups: Mutex<BackupLog>,
     /// What was erased because its time was over.
     pub retention: RetentionLog,
+}
+
+/// What was counted at the door, by constant names.
+#[derive(Clone, Debug, Default)]
+struct DoorCounts {
+    granted: BTreeMap<&'static str, u64>,
+    denied: BTreeMap<&'static str, u64>,
+    alarms: BTreeMap<&'static str, u64>,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -101,6 +114,9 @@ impl Metrics {
             decision: Histogram::new(&WAIT_BOUNDS),
             publish: Histogram::new(&WAIT_BOUNDS),
             commit: Histogram::new(&STAGE_BOUNDS),
+            relay: Histogram::new(&STAGE_BOUNDS),
+            door: Mutex::default(),
+            door_dropped: AtomicU64::new(0),
             recent_decisions: Recent::new(),
             recent_publishes: Recent::new(),
             faces: AtomicU32::new(0),
@@ -139,6 +155,35 @@ impl Metrics {
     /// An event was committed to the disk.
     pub fn observe_commit(&self, took: Duration) {
         self.commit.observe(took);
+    }
+
+    /// The relay was energised, this long after the ruling.
+    pub fn observe_relay(&self, took: Duration) {
+        self.relay.observe(took);
+    }
+
+    /// Somebody may enter by a way, or not, for a reason.
+    pub fn door_ruled(&self, way: &'static str, denied: Option<&'static str>) {
+        let mut door = self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *match denied {
+            None => door.granted.entry(way).or_default(),
+            Some(reason) => door.denied.entry(reason).or_default(),
+        } += 1;
+    }
+
+    /// Something is wrong at the door.
+    pub fn door_alarm(&self, alarm: &'static str) {
+        let mut door = self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *door.alarms.entry(alarm).or_default() += 1;
+    }
+
+    /// Something that happened at the door did not fit into its queue.
+    pub fn door_input_dropped(&self) {
+        self.door_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn door(&self) -> DoorCounts {
+        self.door.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Confirmed faces in view.

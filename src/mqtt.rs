@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::{Backoff, random_fraction};
 use crate::clock::Clock;
+use crate::door::thread::DoorHandle;
 use crate::event_store::{EventId, StoreHandle};
 use crate::live::LiveChannel;
 use crate::status::{Part, Status};
@@ -92,6 +93,8 @@ pub struct Hooks {
     pub published: Arc<dyn Fn(Duration) + Send + Sync>,
     /// Who carries out the commands that need the camera; without, they are answered with an error.
     pub commands: Option<mpsc::Sender<CommandRequest>>,
+    /// The door, where there is one to tell about.
+    pub door: Option<DoorHandle>,
 }
 
 /// How long things take. The default is what runs; tests shorten it.

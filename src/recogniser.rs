@@ -19,6 +19,9 @@ use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::config::Config;
 use crate::decode::{DecodeError, Decoder};
 use crate::detect::Detection;
+use crate::door::keeper::FaceSight;
+use crate::door::passes::PassEye;
+use crate::door::policy::{FaceStrength, Pad};
 use crate::event::{EndVerdict, IdentityEvent, Outcome};
 use crate::event_store::EventId;
 use crate::examiner;
@@ -180,6 +183,7 @@ impl RecogniserSettings {
                     agreeing_probes: identification.agreeing_probes,
                     unknown_after_probes: identification.unknown_after_probes,
                     recheck_after: Duration::from_millis(tracking.recheck_after_ms.into()),
+                    confirming_probes: 0,
                 },
                 tracking: TrackingSettings {
                     lost_after: Duration::from_millis(tracking.lost_after_ms.into()),
@@ -230,6 +234,10 @@ pub struct Recogniser {
     /// Wall time of the monotonic clock's zero.
     wall_zero: i64,
     broken_in_a_row: u32,
+    /// Faces that this look named, for the door.
+    sights: Vec<FaceSight>,
+    /// Where pictures go in which a pass may be shown.
+    eye: Option<PassEye>,
 }
 
 impl Recogniser {
@@ -264,6 +272,8 @@ impl Recogniser {
             keep_sightings: settings.keep_sightings,
             wall_zero: i64::MIN,
             broken_in_a_row: 0,
+            sights: Vec::new(),
+            eye: None,
         }
     }
 
@@ -271,6 +281,21 @@ impl Recogniser {
     pub fn report_to(&mut self, live: LiveChannel, metrics: Arc<Metrics>) {
         self.live = live;
         self.metrics = metrics;
+    }
+
+    /// Hands pictures to whoever reads passes, from now on.
+    pub fn show_passes_to(&mut self, eye: PassEye) {
+        self.eye = Some(eye);
+    }
+
+    /// Probes of a face that is known until so many agree, without waiting in between.
+    pub fn confirm(&mut self, probes: u32) {
+        self.visitors.confirm(probes);
+    }
+
+    /// The faces that the last frame named, each with how surely, and when it was captured.
+    pub fn take_sights(&mut self) -> impl Iterator<Item = FaceSight> + '_ {
+        self.sights.drain(..)
     }
 
     /// Goes on with other settings. Visits in view go on too; what was decided stays until it is checked
@@ -298,6 +323,11 @@ impl Recogniser {
     /// What has been counted.
     pub fn stats(&self) -> &RecogniserStats {
         &self.stats
+    }
+
+    /// Confirmed faces in view.
+    pub fn faces(&self) -> u32 {
+        self.faces
     }
 
     /// Takes in one frame. Events are appended to `events`; `look`, given while somebody watches, receives
@@ -411,8 +441,18 @@ impl Recogniser {
         for probe in &probes {
             self.tell(captured_at, picture.size(), probe);
         }
+        let looked_at: Vec<TrackId> = probes.iter().map(|probe| probe.track).collect();
         for Decided { track, verdict } in self.visitors.take_in(captured_at, probes) {
             self.decided(captured_at, picture, track, verdict, events);
+        }
+        self.sights.clear();
+        for track in looked_at {
+            self.sights.extend(self.sight(captured_at, track));
+        }
+        if let Some(eye) = self.eye.as_mut().filter(|eye| eye.wants(captured_at)) {
+            let mut image = self.pictures.take();
+            picture.to_rgb_into(image.image_mut())?;
+            eye.show(image, captured_at);
         }
         self.attention = self.visitors.attention(captured_at);
         self.tell_presence();
@@ -421,6 +461,21 @@ impl Recogniser {
             *look = Some(self.shown(raw, picture, faces)?);
         }
         Ok(())
+    }
+
+    /// Who a face is that was just looked at, if the newest probe confirms that.
+    fn sight(&self, captured: Monotonic, track: TrackId) -> Option<FaceSight> {
+        let visit = self.visitors.visit(track)?;
+        let Some(Verdict::Identified { candidate, agreeing_probes, .. }) = visit.verdict() else {
+            return None;
+        };
+        // A probe that says something else, or nothing, is no reason to open.
+        if visit.is_in_doubt() || visit.newest_inconclusive().is_some() {
+            return None;
+        }
+        let score_above = candidate.score.get() - self.thresholds.threshold.get();
+        let strength = FaceStrength { score_above, probes: *agreeing_probes, pad: Pad::NotEvaluated };
+        Some(FaceSight { track, subject: candidate.subject, strength, captured })
     }
 
     /// Ends all visits, when the source is gone.

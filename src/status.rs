@@ -28,12 +28,24 @@ pub enum Part {
     Http,
     /// Backups are made when they are due.
     Backup,
+    /// The door's lines and policy can be used.
+    Door,
+    /// The display shows something.
+    Display,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Self; 6] =
-        [Self::Camera, Self::Recognition, Self::Storage, Self::Broker, Self::Http, Self::Backup];
+    pub const ALL: [Self; 8] = [
+        Self::Camera,
+        Self::Recognition,
+        Self::Storage,
+        Self::Broker,
+        Self::Http,
+        Self::Backup,
+        Self::Door,
+        Self::Display,
+    ];
 
     /// Its name in messages, metrics and topics.
     pub fn name(self) -> &'static str {
@@ -44,6 +56,8 @@ impl Part {
             Self::Broker => "broker",
             Self::Http => "http",
             Self::Backup => "backup",
+            Self::Door => "door",
+            Self::Display => "display",
         }
     }
 }

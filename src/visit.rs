@@ -27,6 +27,9 @@ pub struct VisitSettings {
     pub unknown_after_probes: u32,
     /// A decided visit is probed again after this long.
     pub recheck_after: Duration,
+    /// Whoever is identified is probed again without waiting until so many probes agree: the door may want to be
+    /// surer than a name needs.
+    pub confirming_probes: u32,
 }
 
 /// What is known about the visitor.
@@ -187,7 +190,11 @@ impl Visit {
     /// doubt, and from time to time afterwards.
     pub fn wants_probe(&self, now: Monotonic, settings: &VisitSettings) -> bool {
         let due = |last: Monotonic| now.since(last) >= settings.recheck_after;
-        self.verdict.is_none() || self.in_doubt || self.last_conclusive.is_none_or(due)
+        let unconfirmed = match self.verdict {
+            Some(Verdict::Identified { agreeing_probes, .. }) => agreeing_probes < settings.confirming_probes,
+            _ => false,
+        };
+        self.verdict.is_none() || self.in_doubt || unconfirmed || self.last_conclusive.is_none_or(due)
     }
 
     /// Whether the probes so far, or a run of them that goes on, name this subject.
@@ -300,8 +307,12 @@ mod tests {
     use crate::quality::Unusable;
     use proptest::prelude::*;
 
-    const SETTINGS: VisitSettings =
-        VisitSettings { agreeing_probes: 2, unknown_after_probes: 3, recheck_after: Duration::from_secs(2) };
+    const SETTINGS: VisitSettings = VisitSettings {
+        agreeing_probes: 2,
+        unknown_after_probes: 3,
+        recheck_after: Duration::from_secs(2),
+        confirming_probes: 0,
+    };
 
     fn candidate(subject: u8) -> Candidate {
         let subject = SubjectId::from_bytes([subject; 16]);

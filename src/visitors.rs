@@ -152,6 +152,11 @@ impl Visitors {
         Self { settings, tracker: Tracker::new(settings.tracking), visitors: BTreeMap::new() }
     }
 
+    /// Probes of a face that is known until so many agree.
+    pub fn confirm(&mut self, probes: u32) {
+        self.settings.visit.confirming_probes = probes;
+    }
+
     /// Decides by these settings from now on; whoever is in view stays.
     pub fn set_settings(&mut self, settings: VisitorSettings) {
         self.tracker.set_settings(settings.tracking);

@@ -16,8 +16,8 @@ use limen::clock::{Clock, SimulatedClock, SystemClock, UnixMillis};
 use limen::database::DatabaseError;
 use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::gallery::{
-    DATABASE_FILE, Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewSample, SampleId, SampleOrigin,
-    SampleQuality, SearchScratch, SubjectId, SubjectName,
+    DATABASE_FILE, Enrolment, EnrolmentTarget, GalleryError, GalleryStore, NewCredential, NewSample,
+    SampleId, SampleOrigin, SampleQuality, SearchScratch, SubjectId, SubjectName,
 };
 use limen::score::QualityScore;
 use limen::vault::{KEY_FILE, KeyPurpose, RootKey, StateFolder};
@@ -882,6 +882,22 @@ fn gallery_of_version_2_is_brought_up_and_its_names_are_found() {
         checked += 1;
     }
     assert_eq!(checked, 4);
+}
+
+#[test]
+fn gallery_of_version_4_is_brought_up_and_may_have_a_door() {
+    let device = Device::new();
+    let values = "'Ada', 'ada', null, 1, 1, null, 0, 1, null";
+    make_older(&device, 4, include_str!("fixtures/schemas/gallery-4.sql"), values);
+    let mut store = device.open().unwrap();
+    assert_eq!(columns(&device.connection()), fresh_columns());
+    assert_eq!(store.door_policy().unwrap(), None);
+    let people = store.people().unwrap();
+    assert_eq!(people.len(), 1);
+    let new =
+        NewCredential { is_pin: true, subject: people.keys().next().copied(), ..NewCredential::default() };
+    assert!(store.add_credential(&new).unwrap().pin.is_some());
+    assert_eq!(store.integrity_check().unwrap(), Vec::<String>::new());
 }
 
 #[test]

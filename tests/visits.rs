@@ -44,6 +44,7 @@ fn settings() -> VisitorSettings {
     VisitorSettings {
         tracking: TrackingSettings { lost_after: Duration::from_millis(LOST_AFTER_MS), maximum_faces: 8 },
         visit: VisitSettings {
+            confirming_probes: 0,
             agreeing_probes: 2,
             unknown_after_probes: 4,
             recheck_after: Duration::from_millis(RECHECK_MS),

@@ -68,12 +68,21 @@ pub enum Scope {
     Compare,
     /// Watch the camera.
     Watch,
+    /// Open the door, enter PINs, make and take back PINs and passes.
+    Door,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 6] =
-        [Self::Metrics, Self::ReadEvents, Self::ReadSubjects, Self::EditSubjects, Self::Compare, Self::Watch];
+    pub const ALL: [Self; 7] = [
+        Self::Metrics,
+        Self::ReadEvents,
+        Self::ReadSubjects,
+        Self::EditSubjects,
+        Self::Compare,
+        Self::Watch,
+        Self::Door,
+    ];
 }
 
 /// Who may call an operation.

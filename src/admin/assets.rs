@@ -40,6 +40,8 @@ static FILES: &[(&str, &[u8])] = files![
     "chart.js",
     "dashboard.js",
     "dom.js",
+    "door.js",
+    "doorwords.js",
     "early.js",
     "enrol.js",
     "errors.js",
@@ -56,6 +58,7 @@ static FILES: &[(&str, &[u8])] = files![
     "jobview.js",
     "live.js",
     "overlay.js",
+    "pass.js",
     "picker.js",
     "pictures.js",
     "privacy.js",
@@ -79,7 +82,7 @@ static SHELL: &str = include_str!("assets/index.html");
 const PLACEHOLDER: &str = "{assets}";
 
 /// Addresses of pages. Which page it is, the script in the document finds out.
-const PAGES: [&str; 19] = [
+const PAGES: [&str; 21] = [
     "/",
     "/sign-in",
     "/setup",
@@ -93,6 +96,8 @@ const PAGES: [&str; 19] = [
     "/verify",
     "/unknown",
     "/events",
+    "/door",
+    "/pass",
     "/settings",
     "/users",
     "/account",

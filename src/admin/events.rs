@@ -27,6 +27,7 @@ use super::problem::Problem;
 use super::site::Site;
 use super::socket::{self, Gone, Peer};
 use crate::clock::UnixMillis;
+use crate::door::record::DoorRecord;
 use crate::event::EndVerdict;
 use crate::event_store::{
     EventCursor, EventFilter, EventId, EventKind, EventPage, EventSummary, HOUR_MS, Hour, LATENCY_BOUNDS_MS,
@@ -211,6 +212,8 @@ struct EventView {
     reason: Option<CodeView>,
     /// What kept single looks from being conclusive.
     reasons: Vec<CountedReason>,
+    /// What the door made of it, for granted, denied and alarm.
+    door: Option<DoorRecord>,
     /// Where its picture is, if there is one.
     picture: Option<String>,
 }
@@ -258,6 +261,7 @@ impl EventView {
             verdict: event.verdict.clone(),
             reason: event.reason.as_ref().map(|code| CodeView { code: code.clone(), message: message(code) }),
             reasons: reasons.collect(),
+            door: event.door.clone(),
             picture: event.has_crop.then(|| format!("/api/events/{}/picture", event.id)),
         }
     }

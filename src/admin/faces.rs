@@ -27,7 +27,7 @@ use crate::score::{ComparisonScore, QualityScore};
 use axum::http::StatusCode;
 
 /// Bytes of pictures that come in at a time, until they are examined: two of the largest. Part of the sum
-/// in src/decode/need.rs.
+/// in pixels/src/decode/need.rs.
 const UPLOAD_BYTES: usize = 2 * MAX_STILL_BYTES;
 /// Such pictures, however small they are.
 const UPLOADS: usize = 4;
@@ -284,11 +284,16 @@ impl From<GalleryError> for Problem {
             GalleryError::SubjectUnknown => Self::missing("subject"),
             GalleryError::SampleUnknown | GalleryError::TemplateUnknown => Self::missing("sample"),
             GalleryError::GroupUnknown => Self::missing("group"),
+            GalleryError::CredentialUnknown => Self::missing("PIN or pass"),
+            GalleryError::TooManyCredentials { .. } => Self::conflict("too_many", error.to_string()),
             GalleryError::NameTaken => Self::conflict("name_taken", error.to_string()),
             GalleryError::GroupTaken => Self::conflict("name_taken", error.to_string()),
             GalleryError::TooManyGroups { .. } => Self::conflict("too_many", error.to_string()),
             GalleryError::NotesTooLong { .. }
             | GalleryError::ConsentText
+            | GalleryError::CredentialMixed
+            | GalleryError::CredentialOfNobody
+            | GalleryError::CredentialNeverValid
             | GalleryError::NoSamples
             | GalleryError::TooManySamples { .. } => Self::unusable("invalid", error.to_string()),
             GalleryError::Database(crate::database::DatabaseError::Busy { .. }) => {

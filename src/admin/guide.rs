@@ -222,6 +222,10 @@ impl Capture {
             self.looks_like.push(like);
         }
         let Step { wanted, hint, taken, .. } = step;
+        if self.origin == SampleOrigin::Camera {
+            // Whoever stands at the door sees it there.
+            self.site.live.set_guide(Some(wanted.map_or("done", Pose::name)));
+        }
         let (width, height) = (examined.image.width(), examined.image.height());
         let answer = GuideAnswer {
             frame: self.frame,
@@ -252,6 +256,14 @@ impl Capture {
             self.site.faces.tray.remove(self.owner, &before.picture);
         }
         Ok(())
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        if self.origin == SampleOrigin::Camera {
+            self.site.live.set_guide(None);
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::settings::SettingsDesk;
 use super::socket::Places;
 use crate::clock::Clock;
+use crate::door::thread::DoorHandle;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
@@ -49,6 +50,8 @@ pub(crate) struct Site {
     pub(crate) view: Arc<LiveView>,
     /// Still pictures, and what is done with the faces in them.
     pub(crate) faces: Arc<Faces>,
+    /// The door.
+    pub(crate) door: DoorHandle,
     /// Places of those who watch events.
     pub(crate) event_watchers: Places,
     /// Places of those who fetch events or a job's file.
@@ -116,6 +119,8 @@ pub(crate) mod tests {
     use crate::admin::settings::tests::desk;
     use crate::backup::BackupSource;
     use crate::config::Config;
+    use crate::door::condition::DoorCondition;
+    use crate::door::thread::{DoorParts, DoorThread};
     use crate::embedding::EmbeddingSpaceId;
     use crate::enrol::EnrolmentRules;
     use crate::event_store::{EventStore, Retention, StoreParts, StoreThread};
@@ -138,7 +143,7 @@ pub(crate) mod tests {
         pub(crate) state: StateFolder,
         pub(crate) _folder: tempfile::TempDir,
         ending: Arc<AtomicBool>,
-        thread: Option<JoinHandle<()>>,
+        threads: Vec<JoinHandle<()>>,
     }
 
     impl Fixture {
@@ -190,7 +195,31 @@ pub(crate) mod tests {
             let accounts = AccountStore::open(&state, &key, Arc::clone(&clock)).unwrap();
             let (examiner, _) = Examiner::new(config, &space, &clock);
             let ring = KeyRing::new(key);
+            let parts = DoorParts {
+                pulse: Duration::from_millis(100),
+                held_open_after: day,
+                clock_file: None,
+                buzzer: None,
+                status_led: None,
+                infrared: None,
+                has_contact: false,
+            };
+            let condition = DoorCondition::new(started.status.clone());
+            let (keeper, door) = DoorThread::new(
+                parts,
+                None,
+                condition,
+                store.clone(),
+                Arc::clone(&started.metrics),
+                Arc::clone(&clock),
+            );
+            let beat = Supervisor::new(Arc::clone(&clock)).watch("door", day);
+            let keeper = std::thread::spawn({
+                let ending = Arc::clone(&ending);
+                move || keeper.run(&beat, &ending).unwrap()
+            });
             let site = Arc::new(Site {
+                door,
                 device_name: config.device.name.clone(),
                 accounts: Arc::new(
                     Accounts::new(accounts, config, Arc::clone(&started.metrics), Arc::clone(&clock))
@@ -244,15 +273,15 @@ pub(crate) mod tests {
                 readings: Semaphore::new(1),
                 clock,
             });
-            Self { started, site, state, _folder: folder, ending, thread: Some(thread) }
+            Self { started, site, state, _folder: folder, ending, threads: vec![keeper, thread] }
         }
     }
 
     impl Drop for Fixture {
         fn drop(&mut self) {
             self.ending.store(true, Ordering::Relaxed);
-            let ended = self.thread.take().map(JoinHandle::join);
-            assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking());
+            let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+            assert!(ended.iter().all(Result::is_ok) || std::thread::panicking());
         }
     }
 }

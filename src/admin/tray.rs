@@ -18,7 +18,7 @@ const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Of one user or token; the oldest makes room.
 const OWN_PICTURES: usize = 200;
 const OWN_BYTES: usize = 24 << 20;
-/// Of everybody together; the oldest makes room. Part of the sum in src/decode/need.rs.
+/// Of everybody together; the oldest makes room. Part of the sum in pixels/src/decode/need.rs.
 const ALL_BYTES: usize = 32 << 20;
 
 /// A picture that waits.

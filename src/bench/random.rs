@@ -1,11 +1,11 @@
 //! Numbers that look random and are the same in every run: a measurement must be repeatable.
 
 /// xorshift64*.
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// `seed` must not be zero.
-    pub(crate) const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64) -> Self {
         assert!(seed != 0, "xorshift stays at zero for ever");
         Self(seed)
     }
@@ -18,18 +18,18 @@ impl Random {
     }
 
     /// At least 0, below 1.
-    pub(crate) fn unit(&mut self) -> f32 {
+    pub fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1_u32 << 24) as f32
     }
 
     /// At least 0, below `end`, which must not be zero.
-    pub(crate) fn below(&mut self, end: u32) -> u32 {
+    pub fn below(&mut self, end: u32) -> u32 {
         // The high half is the better one; the bias is below one in a million for ends below 4,000.
         (((self.next() >> 32) * u64::from(end)) >> 32) as u32
     }
 
     /// Brings `items` into another order.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at as u32 + 1) as usize);
         }

@@ -5,6 +5,7 @@ mod backup;
 mod bench;
 mod config;
 mod doctor;
+mod door;
 mod enrol;
 mod eval;
 mod identify;
@@ -88,6 +89,8 @@ enum Command {
     Restore(restore::RestoreArguments),
     /// Write the notice for the door and the data sheet
     Privacy(privacy::PrivacyArguments),
+    /// The door: policy, PINs, passes, GPIO lines
+    Door(door::DoorArguments),
     /// Measure accuracy on photographs with lists of what to compare
     Eval(eval::EvalArguments),
     /// Measure time per stage, search, start and memory
@@ -223,6 +226,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Backup(arguments) => backup::run(&context, arguments),
         Command::Restore(arguments) => restore::run(&context, &arguments),
         Command::Privacy(arguments) => privacy::run(&context, &arguments),
+        Command::Door(arguments) => door::run(&context, arguments),
         Command::Eval(eval) => eval::eval(&context, &eval),
         Command::Bench(bench) => bench::bench(&context, &bench),
         Command::Selftest => selftest::selftest(&context),

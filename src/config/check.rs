@@ -1,10 +1,11 @@
 //! What no single value can tell: whether the settings make sense together.
 
-use super::Config;
 use super::declare::find;
 use super::error::{ConfigError, Problem};
+use super::{Config, DisplayDriver};
 use crate::backup::SftpPlace;
 use crate::camera::SourceSpec;
+use crate::door::gpio::LineSpec;
 use crate::models::Thresholds;
 use crate::mqtt::is_id;
 
@@ -66,7 +67,59 @@ impl Config {
         self.check_certificate(&mut found);
         self.check_mqtt(&mut found);
         self.check_backup(&mut found);
+        self.check_door(&mut found);
+        self.check_display(&mut found);
         found.into_iter().map(Problem::Contradiction).collect()
+    }
+
+    fn check_door(&self, found: &mut Vec<String>) {
+        let mut taken: Vec<(&str, LineSpec)> = Vec::new();
+        for (key, line) in self.door_lines() {
+            match LineSpec::parse(line) {
+                Ok(spec) => match taken.iter().find(|(_, other)| other.is_same_line(&spec)) {
+                    Some((other, _)) => found.push(format!(
+                        "door.{key} ({}) is the same line as door.{other}: each needs one of its own",
+                        self.source("door", key)
+                    )),
+                    None => taken.push((key, spec)),
+                },
+                Err(error) => {
+                    found.push(format!("door.{key} ({}): {error}", self.source("door", key)));
+                }
+            }
+        }
+    }
+
+    fn check_display(&self, found: &mut Vec<String>) {
+        let display = &self.display;
+        if matches!(display.driver, DisplayDriver::St7789 | DisplayDriver::Ili9341) {
+            for (key, line) in [("data_line", &display.data_line), ("reset_line", &display.reset_line)] {
+                match line.as_deref().map(LineSpec::parse) {
+                    None => found.push(format!("display.{key} is empty, and a {} needs it", display.driver)),
+                    Some(Err(error)) => {
+                        found.push(format!("display.{key} ({}): {error}", self.source("display", key)));
+                    }
+                    Some(Ok(_)) => {}
+                }
+            }
+        }
+    }
+
+    /// The lines of the door that are set, with their keys.
+    pub fn door_lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let door = &self.door;
+        [
+            ("relay", &door.relay),
+            ("exit_button", &door.exit_button),
+            ("contact", &door.contact),
+            ("bell", &door.bell),
+            ("tamper", &door.tamper),
+            ("buzzer", &door.buzzer),
+            ("status_led", &door.status_led),
+            ("infrared", &door.infrared),
+        ]
+        .into_iter()
+        .filter_map(|(key, line)| line.as_deref().map(|line| (key, line)))
     }
 
     /// Settings that change nothing while others are as they are, and why.
@@ -96,6 +149,20 @@ impl Config {
             &["tracking.unchanged_look_hz"],
             "it is not below tracking.idle_look_hz, so that changes are not waited for",
         );
+        let display = ["display.device", "display.rotate", "display.language", "display.show_names"];
+        unless(self.display.driver != DisplayDriver::None, &display, "display.driver is none");
+        unless(
+            self.display.driver == DisplayDriver::Ssd1306,
+            &["display.address"],
+            "only an OLED has an address",
+        );
+        unless(
+            matches!(self.display.driver, DisplayDriver::St7789 | DisplayDriver::Ili9341),
+            &["display.data_line", "display.reset_line", "display.width", "display.height"],
+            "only a TFT over SPI has them",
+        );
+        unless(self.door.relay.is_some(), &["door.pulse_ms"], "door.relay is empty");
+        unless(self.door.contact.is_some(), &["door.held_open_after_s"], "door.contact is empty");
         unless(
             self.events.keep_crops,
             &["events.keep_crops_days", "events.keep_crops_count"],
@@ -115,6 +182,7 @@ impl Config {
             "mqtt.client_key_file",
             "mqtt.keep_alive_s",
             "mqtt.commands",
+            "mqtt.open_door",
             "home_assistant.discovery",
             "home_assistant.prefix",
             "compatibility.frigate_prefix",

@@ -373,6 +373,32 @@ impl Default for Rotation {
 }
 
 choice!(
+    /// What a display is.
+    DisplayDriver {
+        /// There is none.
+        None = "none",
+        /// Whatever the kernel drives: HDMI, DSI, or a small display with a driver of its own.
+        Framebuffer = "framebuffer",
+        /// An OLED of 128x64 over I2C.
+        Ssd1306 = "ssd1306",
+        /// A TFT over SPI.
+        St7789 = "st7789",
+        /// A TFT over SPI.
+        Ili9341 = "ili9341",
+    }
+);
+
+choice!(
+    /// Language of the display.
+    DisplayLanguage {
+        /// English.
+        En = "en",
+        /// German.
+        De = "de",
+    }
+);
+
+choice!(
     /// The least urgent messages written.
     LogLevel {
         /// What stops something from working.

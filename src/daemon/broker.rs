@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::commands::Commands;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::door::thread::DoorHandle;
 use crate::event_store::StoreHandle;
 use crate::http::{Signer, SnapshotShelf};
 use crate::live::{LiveChannel, LookChannel};
@@ -35,6 +36,7 @@ pub(super) struct BrokerKeeper {
     pub(super) store: StoreHandle,
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
+    pub(super) door: DoorHandle,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) links: Arc<Signer>,
@@ -136,6 +138,7 @@ impl BrokerKeeper {
                     Arc::new(move |since_capture| metrics.observe_publish(since_capture))
                 },
                 commands: Some(commands),
+                door: Some(self.door.clone()),
             },
             timing: Timing::default(),
         }

@@ -25,6 +25,7 @@ use crate::admin::site::{EVENT_WATCHERS, EXPORTS, IMPORTS, Site};
 use crate::admin::socket::Places;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::door::thread::DoorHandle;
 use crate::event_store::StoreHandle;
 use crate::http::{self, Signer, SnapshotShelf, Tls};
 use crate::live::{LiveChannel, LookChannel};
@@ -50,6 +51,7 @@ pub(super) struct NetworkParts {
     pub(super) live: LiveChannel,
     pub(super) looks: LookChannel,
     pub(super) faces: Arc<Faces>,
+    pub(super) door: DoorHandle,
     pub(super) status: Status,
     pub(super) clock: Arc<dyn Clock>,
     /// The settings in force.
@@ -91,6 +93,7 @@ impl NetworkParts {
             store: self.store.clone(),
             live: self.live.clone(),
             looks: self.looks.clone(),
+            door: self.door.clone(),
             status: self.status.clone(),
             clock: Arc::clone(&self.clock),
             links: Arc::clone(&links),
@@ -161,6 +164,7 @@ impl NetworkParts {
             looks: self.looks.clone(),
             view: Arc::new(LiveView::new(self.looks.clone(), Arc::clone(&self.clock))),
             faces: Arc::clone(&self.faces),
+            door: self.door.clone(),
             event_watchers: Places::new(EVENT_WATCHERS),
             exports: Arc::new(Semaphore::new(EXPORTS)),
             imports: Semaphore::new(IMPORTS),

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use super::{Report, TICK};
 use crate::camera::capture::{CaptureShared, CaptureState, Waited};
-use crate::event::IdentityEvent;
+use crate::clock::Clock;
+use crate::door::thread::{DoorHandle, DoorInput};
+use crate::event::{IdentityEvent, Outcome};
 use crate::event_store::StoreHandle;
 use crate::live::LookChannel;
 use crate::models::Thresholds;
@@ -43,6 +45,7 @@ pub(super) struct RecogniserThread {
     pub(super) recogniser: Recogniser,
     pub(super) frames: Arc<CaptureShared>,
     pub(super) store: StoreHandle,
+    pub(super) door: DoorHandle,
     pub(super) reports: Reports,
     pub(super) looks: LookChannel,
     pub(super) status: Status,
@@ -51,6 +54,9 @@ pub(super) struct RecogniserThread {
     pub(super) settings: watch::Receiver<RecogniserSettings>,
     /// The camera gives frames that cannot be decoded.
     pub(super) rubbish: bool,
+    /// Faces in view, as the door was told last.
+    pub(super) faces: u32,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl RecogniserThread {
@@ -71,16 +77,19 @@ impl RecogniserThread {
                 Waited::TimedOut => {
                     if matches!(self.frames.stats().state, CaptureState::Lost { .. }) {
                         self.recogniser.end_all(&mut events);
+                        self.tell_the_door(&events);
                         self.send(&mut events);
                     }
                     continue;
                 }
                 Waited::Closed => break,
             };
+            self.recogniser.confirm(self.door.confirming_probes());
             let mut look = None;
             match self.recogniser.frame(&frame, &mut events, self.looks.is_watched().then_some(&mut look)) {
                 Ok(()) => {
                     failures = 0;
+                    self.tell_the_door(&events);
                     self.status.working(Part::Recognition);
                     self.note_broken_frames(&mut events);
                 }
@@ -102,6 +111,31 @@ impl RecogniserThread {
         self.recogniser.end_all(&mut events);
         self.send(&mut events);
         Ok(())
+    }
+
+    /// Before anything is written down: whoever stands there waits for it.
+    fn tell_the_door(&mut self, events: &[IdentityEvent]) {
+        let wall = |captured| {
+            let event = events.iter().find(|event| event.captured == captured);
+            event.map_or_else(|| self.clock.wall(), |event| event.captured_at)
+        };
+        let sights: Vec<_> = self.recogniser.take_sights().collect();
+        for sight in sights {
+            self.door.tell(DoorInput::Face(sight, wall(sight.captured)));
+        }
+        for event in events {
+            match event.outcome {
+                Outcome::Unknown { .. } => {
+                    self.door.tell(DoorInput::Stranger(event.track, event.captured, event.captured_at));
+                }
+                Outcome::Ended { .. } => self.door.tell(DoorInput::Left(event.track)),
+                Outcome::Identified { .. } => {}
+            }
+        }
+        let faces = self.recogniser.faces();
+        if std::mem::replace(&mut self.faces, faces) != faces {
+            self.door.tell(DoorInput::Presence(faces));
+        }
     }
 
     /// A camera that gives nothing but rubbish is as good as none.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::door::DoorRequest;
 use super::gallery::GalleryRequest;
 use super::query::{EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{EventId, Outbox, RecordedEvent};
@@ -14,6 +15,8 @@ use super::sightings::SightingRequest;
 use super::store::Retention;
 use super::upkeep::UpkeepRequest;
 use crate::clock::UnixMillis;
+use crate::door::book::DoorBook;
+use crate::door::record::DoorEvent;
 use crate::event::IdentityEvent;
 use crate::gallery::{Gallery, SnapshotReport, SubjectId};
 use crate::metrics::Metrics;
@@ -45,6 +48,10 @@ pub enum StoreRefusal {
 pub enum Request {
     /// Keep an event and queue it for the broker.
     Record(Box<IdentityEvent>),
+    /// Keep what happened at the door.
+    RecordDoor(Box<DoorEvent>),
+    /// Something about the door.
+    Door(DoorRequest),
     /// Somebody rang.
     Ring(oneshot::Sender<Result<EventId, StoreRefusal>>),
     /// The next unacknowledged events after a sequence number.
@@ -79,7 +86,10 @@ pub enum Request {
 impl Request {
     /// Whether it is about something that has happened at the door, or comes with the end of the program.
     fn may_fill_the_queue(&self) -> bool {
-        matches!(self, Self::Record(_) | Self::Ring(_) | Self::Published(_) | Self::Settle(_))
+        matches!(
+            self,
+            Self::Record(_) | Self::RecordDoor(_) | Self::Ring(_) | Self::Published(_) | Self::Settle(_)
+        ) || matches!(self, Self::Door(DoorRequest::Use(..)))
     }
 
     /// Whether it only reads, for somebody who has given up waiting.
@@ -87,6 +97,7 @@ impl Request {
         match self {
             Self::Waiting { reply, .. } => reply.is_closed(),
             Self::Crop(_, reply) => reply.is_closed(),
+            Self::Door(request) => request.is_moot(),
             Self::Events(EventRequest::List { reply, .. } | EventRequest::One(_, reply)) => reply.is_closed(),
             Self::Events(EventRequest::Summary(.., reply)) => reply.is_closed(),
             Self::Gallery(request) => request.is_moot(),
@@ -134,6 +145,7 @@ pub struct StoreHandle {
     pub(super) outbox: watch::Receiver<Outbox>,
     pub(super) face_unlock: watch::Receiver<bool>,
     pub(super) gallery_changes: watch::Receiver<u64>,
+    pub(super) door_book: watch::Receiver<Arc<DoorBook>>,
     pub(super) retired: broadcast::Sender<SubjectId>,
     pub(super) news: broadcast::Sender<Arc<RecordedEvent>>,
     pub(super) gallery: Arc<Gallery>,
@@ -145,6 +157,12 @@ impl StoreHandle {
     pub fn record(&self, event: IdentityEvent) -> bool {
         self.metrics.store_request_queued();
         self.requests.send(Request::Record(Box::new(event))).is_ok()
+    }
+
+    /// Hands over what happened at the door; `false` when there is no room, or the program is ending. The door
+    /// waits for nothing.
+    pub fn record_door(&self, event: DoorEvent) -> bool {
+        self.send(Request::RecordDoor(Box::new(event))).is_ok()
     }
 
     /// Waits until everything asked before is on the disk, at most `patience`; `false` when it is not.
@@ -286,6 +304,7 @@ pub(crate) mod tests {
                 outbox: watch::channel(Outbox::default()).1,
                 face_unlock: watch::channel(true).1,
                 gallery_changes: watch::channel(0).1,
+                door_book: watch::channel(Arc::new(DoorBook::empty())).1,
                 retired: broadcast::Sender::new(1),
                 news: broadcast::channel(1).0,
                 gallery: Arc::new(Gallery::new(GallerySnapshot::empty(EmbeddingSpaceId::new("test")))),

@@ -300,7 +300,7 @@ mod tests {
                 plans += 1;
             }
         }
-        assert_eq!(plans, 360);
+        assert_eq!(plans, 576);
         let range = || vec![Value::Integer(0), Value::Integer(9)];
         for sql in [HOURS, LATENCIES] {
             let plan = plan(&db, sql, range());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::{Monotonic, UnixMillis};
+use crate::door::record::DoorRecord;
 use crate::gallery::SubjectId;
 
 /// Identifies an event for ever and everywhere: a receiver that sees one twice drops the second.
@@ -73,11 +74,23 @@ pub enum EventKind {
     Ended,
     /// Somebody rang.
     Ring,
+    /// The door opened for somebody, or would have.
+    Granted,
+    /// The door stayed shut for somebody.
+    Denied,
+    /// Something is wrong at the door.
+    Alarm,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Identified, Self::Unknown, Self::Ended, Self::Ring];
+    pub const ALL: [Self; 7] =
+        [Self::Identified, Self::Unknown, Self::Ended, Self::Ring, Self::Granted, Self::Denied, Self::Alarm];
+
+    /// Whether it comes from recognition: something was seen, looked at and measured.
+    pub fn is_recognition(self) -> bool {
+        matches!(self, Self::Identified | Self::Unknown | Self::Ended)
+    }
 
     /// Its name in the database, in messages and metrics.
     pub fn name(self) -> &'static str {
@@ -86,6 +99,9 @@ impl EventKind {
             Self::Unknown => "unknown",
             Self::Ended => "ended",
             Self::Ring => "ring",
+            Self::Granted => "granted",
+            Self::Denied => "denied",
+            Self::Alarm => "alarm",
         }
     }
 }
@@ -135,6 +151,8 @@ pub struct RecordedEvent {
     pub published_at: Option<UnixMillis>,
     /// Whether there is a picture of the face.
     pub has_crop: bool,
+    /// What the door made of it, for the kinds that are about the door.
+    pub door: Option<DoorRecord>,
     /// By which clock its age can be told.
     pub age: Age,
 }

@@ -21,7 +21,7 @@ pub(super) struct Entry {
 pub(super) const SELECT_EVENT: &str = "select e.sequence, e.id, e.kind, e.track, e.captured_at, e.decided_at,
     e.expires_at, e.boot, e.captured_monotonic_us, e.latency_ms, e.subject, e.score, e.margin, e.quality,
     e.looks, e.probes, e.seen_ms, e.verdict, e.reason, e.published_at, e.reasons,
-    exists (select 1 from crop c where c.sequence = e.sequence) from event e";
+    exists (select 1 from crop c where c.sequence = e.sequence), e.door from event e";
 
 pub(super) fn write<T>(
     connection: &mut Connection,
@@ -42,14 +42,15 @@ pub(super) fn insert(
     let event = &entry.event;
     // A map of text to numbers always has a JSON form.
     let reasons = serde_json::to_string(&event.reasons).unwrap_or_else(|_| "{}".to_owned());
+    let door = event.door.as_ref().and_then(|door| serde_json::to_string(door).ok());
     let micros = entry.captured.since(Monotonic::default()).as_micros();
     transaction
         .prepare_cached(
             "insert into event (sequence, id, kind, track, captured_at, decided_at, expires_at, boot,
                 captured_monotonic_us, latency_ms, subject, score, margin, quality, looks, probes, seen_ms,
-                verdict, reason, reasons, published_at, published_expired)
+                verdict, reason, reasons, published_at, published_expired, door)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
-                ?20, ?21, ?22)",
+                ?20, ?21, ?22, ?23)",
         )?
         .execute(params![
             event.sequence,
@@ -74,6 +75,7 @@ pub(super) fn insert(
             reasons,
             entry.published.map(|(at, _)| at.0),
             entry.published.map(|(_, expired)| expired),
+            door,
         ])?;
     if queued && entry.published.is_none() {
         transaction.prepare_cached("insert into outbox (sequence) values (?1)")?.execute([event.sequence])?;
@@ -133,6 +135,7 @@ pub(super) fn read(row: &Row<'_>, boot: &[u8; 16]) -> rusqlite::Result<RecordedE
         // The schema checks that it is JSON, and only this program writes it.
         reasons: serde_json::from_str(&reasons).unwrap_or_default(),
         has_crop: row.get(21)?,
+        door: row.get::<_, Option<String>>(22)?.and_then(|door| serde_json::from_str(&door).ok()),
         age: if of_this_boot { Age::ThisBoot(monotonic) } else { Age::EarlierBoot },
     })
 }

@@ -1,4 +1,4 @@
--- The event database, version 2: the schema of a new file. Encrypted as a whole by SQLCipher, apart
+-- The event database, version 3: the schema of a new file. Encrypted as a whole by SQLCipher, apart
 -- from the gallery, so that a flood of events can neither fill nor damage that. Times are
 -- milliseconds since 1970-01-01 UTC. No name is kept: names are looked up in the gallery.
 
@@ -8,7 +8,7 @@ create table event (
     sequence integer primary key autoincrement check (sequence >= 1),
     -- By which receivers tell that they have seen it: RFC 9562, version 7.
     id blob not null unique check (length(id) = 16),
-    kind text not null check (kind in ('identified', 'unknown', 'ended', 'ring')),
+    kind text not null check (kind in ('identified', 'unknown', 'ended', 'ring', 'granted', 'denied', 'alarm')),
     -- Which face within one run of the program.
     track integer check (track >= 0),
     captured_at integer not null,
@@ -39,6 +39,8 @@ create table event (
     -- When the broker acknowledged it, and whether it was delivered as expired.
     published_at integer,
     published_expired integer check (published_expired in (0, 1)),
+    -- JSON object: what the door made of it, for the kinds that are about the door.
+    door text check (door is null or json_valid(door)),
     check ((published_at is null) = (published_expired is null))
 ) strict;
 

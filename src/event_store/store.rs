@@ -17,6 +17,7 @@ use super::records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 use super::rows::{self, Entry, SELECT_EVENT, acknowledge, insert, write};
 use crate::clock::{Clock, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
+use crate::door::record::DoorEvent;
 use crate::event::{IdentityEvent, Outcome};
 use crate::gallery::SubjectId;
 use crate::vault::{KeyPurpose, RootKey, StateFolder, Subkeys};
@@ -36,7 +37,7 @@ const SCHEMA: Schema = Schema {
     application_id: 0x6c69_6d45,
     script: include_str!("schema.sql"),
     precious: false,
-    steps: &[include_str!("schema-2.sql")],
+    steps: &[include_str!("schema-2.sql"), include_str!("schema-3.sql")],
 };
 
 /// Events that wait in memory while they cannot be written; the oldest of more are lost.
@@ -214,12 +215,45 @@ impl EventStore {
             reasons: BTreeMap::new(),
             published_at: None,
             has_crop: false,
+            door: None,
             age: Age::ThisBoot(captured),
         };
         let id = event.id;
         self.take_in(Entry { event, captured, crop: None, published: None });
         self.retry()?;
         Ok(id)
+    }
+
+    /// Takes in what happened at the door. Written at once, as with [`record`](Self::record).
+    pub fn record_door(&mut self, event: DoorEvent) -> Result<(), EventStoreError> {
+        let id = EventId::new(event.wall).map_err(EventStoreError::NoRandomness)?;
+        let decided_at = UnixMillis(event.wall.0.saturating_add(event.latency_ms as i64));
+        let record = RecordedEvent {
+            sequence: self.next,
+            id,
+            kind: event.kind,
+            track: event.track.map(|track| track.0),
+            captured_at: event.wall,
+            decided_at,
+            expires_at: self.expiry(event.wall),
+            latency_ms: event.latency_ms,
+            subject: event.subject,
+            score: None,
+            margin: None,
+            quality: None,
+            looks: 0,
+            probes: 0,
+            seen_ms: None,
+            verdict: None,
+            reason: event.reason.map(str::to_owned),
+            reasons: BTreeMap::new(),
+            published_at: None,
+            has_crop: false,
+            door: event.record,
+            age: Age::ThisBoot(event.at),
+        };
+        self.take_in(Entry { event: record, captured: event.at, crop: None, published: None });
+        self.retry()
     }
 
     fn expiry(&self, captured_at: UnixMillis) -> UnixMillis {
@@ -249,6 +283,7 @@ impl EventStore {
             reasons: BTreeMap::new(),
             published_at: None,
             has_crop: crop.is_some(),
+            door: None,
             age: Age::ThisBoot(event.captured),
         };
         match &event.outcome {

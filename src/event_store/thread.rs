@@ -4,6 +4,7 @@
 //! It keeps the gallery in memory current when another process enrols or removes somebody or a
 //! subject expires, takes the erased out of the events, and applies retention.
 
+mod door;
 mod gallery;
 mod presence;
 mod sightings;
@@ -19,8 +20,10 @@ use tokio::sync::{broadcast, watch};
 
 use super::handle::{EventRequest, REQUESTS, Request, StoreHandle, StoreRefusal};
 use super::query::EventPage;
+use super::records::EventKind;
 use super::store::{Erased, EventStore, EventStoreError, Retention};
-use crate::clock::{Clock, Monotonic};
+use crate::clock::{Clock, Monotonic, UnixMillis};
+use crate::door::book::DoorBook;
 use crate::embedding::EmbeddingSpaceId;
 use crate::enrol::EnrolmentRules;
 use crate::event::IdentityEvent;
@@ -80,6 +83,9 @@ pub struct StoreThread {
     outbox: watch::Sender<super::Outbox>,
     face_unlock: watch::Sender<bool>,
     gallery_changes: watch::Sender<u64>,
+    door_book: watch::Sender<Arc<DoorBook>>,
+    /// The book could not be read, or may have changed.
+    book_due: bool,
     /// What has no template of the present network, after so many changes.
     stale: Option<(u64, Staleness)>,
     looked: Monotonic,
@@ -111,21 +117,28 @@ const SWITCHING: &str = "switching";
 const SIGHTING: &str = "keeping unknown faces";
 const LOADING: &str = "loading the gallery";
 const SEEING: &str = "noting who was seen";
+const BOOKING: &str = "reading the door's policy, PINs and passes";
+const ENDING: &str = "erasing ended passes";
 const MOVING: &str = "moving pictures into files";
 
 impl StoreThread {
     /// The thread, and how to reach it.
-    pub fn new(parts: StoreParts) -> Result<(Self, StoreHandle), EventStoreError> {
+    pub fn new(mut parts: StoreParts) -> Result<(Self, StoreHandle), EventStoreError> {
         let (sender, requests) = sync_channel(REQUESTS);
         let outbox = watch::Sender::new(parts.events.outbox());
         let face_unlock = watch::Sender::new(parts.events.face_unlock()?);
         let gallery_changes = watch::Sender::new(0);
+        // One that cannot be read is no reason not to start: the door stays shut, and it is tried again.
+        let book = DoorBook::read(&mut parts.gallery_store);
+        let book_due = book.is_err();
+        let door_book = watch::Sender::new(Arc::new(book.unwrap_or_else(|_| DoorBook::empty())));
         let retired = broadcast::Sender::new(RETIRED);
         let handle = StoreHandle {
             requests: sender,
             outbox: outbox.subscribe(),
             face_unlock: face_unlock.subscribe(),
             gallery_changes: gallery_changes.subscribe(),
+            door_book: door_book.subscribe(),
             retired: retired.clone(),
             gallery: Arc::clone(&parts.gallery),
             news: parts.events.news(),
@@ -139,6 +152,8 @@ impl StoreThread {
             outbox,
             face_unlock,
             gallery_changes,
+            door_book,
+            book_due,
             stale: None,
             looked,
             retained: None,
@@ -238,6 +253,16 @@ impl StoreThread {
         // Whoever asked may have given up waiting: then nobody takes the answer.
         match request {
             Request::Record(..) => unreachable!("recorded by the caller"),
+            Request::RecordDoor(mut event) => {
+                // Erased while this was on its way.
+                event.subject = event.subject.filter(|subject| self.enrolled.contains(subject));
+                if event.kind == EventKind::Ring {
+                    self.parts.metrics.rang();
+                }
+                let result = events.record_door(*event);
+                self.note(KEEPING, result);
+            }
+            Request::Door(request) => self.serve_door(request),
             Request::Ring(reply) => {
                 let result = events.ring();
                 self.parts.metrics.rang();
@@ -338,6 +363,9 @@ impl StoreThread {
         {
             self.fails(LOADING, format!("{error}; the loaded gallery stays"));
         }
+        if self.book_due {
+            self.book();
+        }
         if self.forget_due {
             self.forget_erased();
         }
@@ -345,7 +373,23 @@ impl StoreThread {
             self.move_pictures();
         }
         self.erase_unseen();
+        self.erase_ended();
         self.retain();
+    }
+
+    /// A visitor's name goes with the pass, a week after that has ended.
+    fn erase_ended(&mut self) {
+        const KEPT_MS: i64 = 7 * 86_400_000;
+        let before = UnixMillis(self.parts.clock.wall().0.saturating_sub(KEPT_MS));
+        match self.parts.gallery_store.erase_ended_credentials(before) {
+            Ok(0) => self.works(ENDING),
+            Ok(gone) => {
+                self.works(ENDING);
+                tracing::info!(passes = gone, "PINs and passes that ended a week ago are erased");
+                self.book_due = true;
+            }
+            Err(error) => self.fails(ENDING, error.to_string()),
+        }
     }
 
     fn move_pictures(&mut self) {
@@ -411,6 +455,7 @@ impl StoreThread {
         self.reload_due = false;
         self.works(LOADING);
         self.gallery_changes.send_modify(|changes| *changes += 1);
+        self.book();
         tracing::info!(subjects = report.subjects, templates = report.templates, "the gallery has changed");
         self.forget_erased();
         Ok(report)

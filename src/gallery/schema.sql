@@ -1,4 +1,4 @@
--- The gallery database, version 4: the schema of a new file. Files of older versions are brought
+-- The gallery database, version 5: the schema of a new file. Files of older versions are brought
 -- here by the steps in store.rs; a test there compares the two. Encrypted as a whole by SQLCipher.
 -- Times are milliseconds since 1970-01-01 UTC.
 
@@ -165,3 +165,46 @@ create table erasure (
     mark blob primary key not null check (length(mark) = 32),
     erased_at integer not null
 ) strict, without rowid;
+
+-- Whether, when and with what the door opens for whom.
+create table door_policy (
+    id integer primary key check (id = 1),
+    -- As door/policy.rs reads it.
+    document text not null check (json_valid(document)),
+    changed_at integer not null
+) strict;
+
+-- What PINs and passes are made with: random, so that it outlasts a change of the root key and moves to
+-- another device with a backup.
+create table door_secret (
+    id integer primary key check (id = 1),
+    secret blob not null check (length(secret) = 32)
+) strict;
+
+-- Ways in without a face.
+create table credential (
+    -- autoincrement: the number of one that is gone is not given again.
+    id integer primary key autoincrement,
+    kind text not null check (kind in ('pin', 'pass')),
+    -- Argon2id of a PIN; the public code of a pass.
+    key blob not null check (length(key) = case kind when 'pin' then 32 else 8 end),
+    -- Whose it is: a subject, or else a visitor, for whom the rules of a group hold.
+    subject blob references subject (id) on delete cascade,
+    subject_group integer references subject_group (id) on delete cascade,
+    -- What the operator calls a visitor. Personal data; it goes when the pass has ended.
+    label text check (length(label) between 1 and 120),
+    valid_from integer,
+    valid_until integer,
+    -- Null: as often as one likes.
+    uses_left integer check (uses_left >= 0),
+    -- Whether the code of a pass changes every half minute.
+    rotating integer not null default 0 check (rotating in (0, 1)),
+    created_at integer not null,
+    last_used_at integer,
+    unique (kind, key),
+    check (subject is null or (subject_group is null and label is null))
+) strict;
+
+create index credential_of_subject on credential (subject) where subject is not null;
+create index credential_of_group on credential (subject_group) where subject_group is not null;
+create index credential_ending on credential (valid_until) where valid_until is not null;

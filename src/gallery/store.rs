@@ -4,6 +4,7 @@
 //!
 //! Names leave this file only inside [`SubjectName`]; errors carry none.
 
+mod door;
 mod erasure;
 mod error;
 mod groups;
@@ -37,6 +38,7 @@ use rows::{
     read_sample, read_snapshot, read_subject, touch, update_snapshot, write_words,
 };
 
+pub use door::{ListedCredential, MAX_CREDENTIALS, MadeCredential, NewCredential};
 pub(crate) use erasure::marks_of;
 pub use error::GalleryError;
 pub(crate) use pictures::media_of;
@@ -52,6 +54,9 @@ const ANNOUNCED: &str =
 /// Version 3: pictures of samples, groups, and the words that names are searched by.
 const PICTURES_AND_GROUPS: &str = include_str!("schema-3.sql");
 
+/// Version 5: the door's policy, its secret, PINs and passes.
+const DOOR: &str = include_str!("schema-5.sql");
+
 /// Version 4: pictures in files, when subjects were last seen, consent, and what was erased.
 const PERSONAL_DATA: &str = include_str!("schema-4.sql");
 
@@ -62,7 +67,7 @@ pub(super) const SCHEMA: Schema = Schema {
     application_id: 0x6c69_6d6e,
     script: include_str!("schema.sql"),
     precious: true,
-    steps: &[ANNOUNCED, PICTURES_AND_GROUPS, PERSONAL_DATA],
+    steps: &[ANNOUNCED, PICTURES_AND_GROUPS, PERSONAL_DATA, DOOR],
 };
 
 /// For copies of it.

@@ -173,6 +173,21 @@ metrics! {
     "limen_store_commit_seconds" in Seconds (Histogram)
         "Time to bring an event to the disk"
         = |board, to| board.metrics.commit.encode(to);
+    "limen_door_relay_seconds" in Seconds (Histogram)
+        "From the ruling that somebody may enter to the relay's line being switched"
+        = |board, to| board.metrics.relay.encode(to);
+    "limen_door_granted" (Counter, "way")
+        "How often somebody might enter, by what they showed"
+        = |board, to| counters_of(to, "way", &board.metrics.door().granted);
+    "limen_door_denied" (Counter, "reason")
+        "How often somebody was kept out, and why"
+        = |board, to| counters_of(to, "reason", &board.metrics.door().denied);
+    "limen_door_alarms" (Counter, "alarm")
+        "Alarms of the door"
+        = |board, to| counters_of(to, "alarm", &board.metrics.door().alarms);
+    "limen_door_dropped_inputs" (Counter)
+        "What happened at the door faster than it could be taken in"
+        = |board, to| counter(to, board.metrics.door_dropped.load(Ordering::Relaxed));
     "limen_queue_length" (Gauge, "queue")
         "Frames, requests to the store, or events for the broker that wait"
         = |board, mut to| {

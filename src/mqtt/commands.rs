@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use super::stats::CommandOutcome;
 use crate::clock::Monotonic;
@@ -46,8 +47,12 @@ pub enum CommandRequest {
 }
 
 /// A command that has passed every check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
+    /// Open the door.
+    OpenDoor,
+    /// Enter a PIN.
+    Pin(Pin),
     FaceUnlock(bool),
     Ring,
     Reload,
@@ -101,6 +106,23 @@ impl Look {
 
 /// Only the transaction, of a command that is otherwise wrong.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keypad {
+    transaction: String,
+    pin: String,
+}
+
+/// A PIN as it was entered. Wiped when dropped, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Pin(pub(super) Zeroizing<String>);
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pin")
+    }
+}
+
+#[derive(Deserialize)]
 struct Envelope {
     transaction: String,
 }
@@ -120,6 +142,8 @@ pub(super) fn parse(name: &str, payload: &[u8]) -> Result<Order, Refusal> {
         "reload" => read::<Plain>(payload).map(|c| (c.transaction, Command::Reload)),
         "snapshot" => read::<Plain>(payload).map(|c| (c.transaction, Command::Snapshot)),
         "health" => read::<Plain>(payload).map(|c| (c.transaction, Command::Health)),
+        "open_door" => read::<Plain>(payload).map(|c| (c.transaction, Command::OpenDoor)),
+        "pin" => read::<Keypad>(payload).map(|c| (c.transaction, Command::Pin(Pin(Zeroizing::new(c.pin))))),
         "identify" => read::<Look>(payload).and_then(|c| {
             if !(100..=LONGEST_IDENTIFY_MS).contains(&c.timeout_ms) {
                 return Err(format!(
@@ -130,7 +154,8 @@ pub(super) fn parse(name: &str, payload: &[u8]) -> Result<Order, Refusal> {
             Ok((c.transaction, Command::Identify(Duration::from_millis(c.timeout_ms.into()))))
         }),
         _ => {
-            let error = "there is no such command; there are face_unlock, health, identify, reload, ring and snapshot";
+            let error = "there is no such command; there are face_unlock, health, identify, open_door, pin, reload, ring \
+                         and snapshot";
             return refuse(transaction, CommandOutcome::Unknown, error.to_owned());
         }
     };

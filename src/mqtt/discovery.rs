@@ -163,7 +163,6 @@ impl Builder<'_> {
 
     fn door(&mut self) {
         let topics = self.topics;
-        // Both stay unavailable until there is hardware for a door.
         let availability = json!([
             { "topic": topics.availability() },
             { "topic": topics.door_availability() },
@@ -175,7 +174,31 @@ impl Builder<'_> {
             "availability_mode": "all",
         });
         self.add("door", "binary_sensor", "Door", contact);
+        let access = json!({
+            "state_topic": topics.door_event(),
+            "event_types": ["granted", "denied", "alarm"],
+            "icon": "mdi:door",
+        });
+        self.add("access", "event", "Access", access);
+        let alarm = json!({
+            "state_topic": topics.door_state(),
+            "value_template": "{{ 'ON' if value_json.alarms else 'OFF' }}",
+            "json_attributes_topic": topics.door_state(),
+            "device_class": "problem",
+            "availability": availability,
+            "availability_mode": "all",
+        });
+        self.add("door_alarm", "binary_sensor", "Door alarm", alarm);
         if !self.settings.commands {
+            return;
+        }
+        let face_unlock = json!({
+            "command_topic": topics.set_face_unlock(),
+            "state_topic": topics.face_unlock(),
+            "icon": "mdi:lock-smart",
+        });
+        self.add("face_unlock", "switch", "Face unlock", face_unlock);
+        if !self.settings.open_door {
             return;
         }
         let lock = json!({
@@ -185,12 +208,6 @@ impl Builder<'_> {
             "availability_mode": "all",
         });
         self.add("lock", "lock", "Lock", lock);
-        let face_unlock = json!({
-            "command_topic": topics.set_face_unlock(),
-            "state_topic": topics.face_unlock(),
-            "icon": "mdi:lock-smart",
-        });
-        self.add("face_unlock", "switch", "Face unlock", face_unlock);
     }
 
     fn diagnostics(&mut self) {
@@ -308,7 +325,7 @@ mod tests {
         let with = announced(&built(&settings(true), &[]));
         let without = announced(&built(&settings(false), &[]));
         let gone: Vec<_> = with.keys().filter(|key| !without.contains_key(*key)).collect();
-        assert_eq!(gone, ["face_unlock", "lock"]);
+        assert_eq!(gone, ["face_unlock"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Hooks;
 use super::commands::{Command, CommandRequest};
+use crate::door::enter_pin;
 use crate::event_store::StoreHandle;
 
 /// Commands carried out at a time.
@@ -58,6 +59,19 @@ async fn carry_out(command: Command, store: &StoreHandle, hooks: &Hooks) -> Resu
         Command::FaceUnlock(on) => {
             store.set_face_unlock(on).await.map(|()| json!({ "on": on })).map_err(|e| e.to_string())
         }
+        Command::OpenDoor => {
+            let door = hooks.door.as_ref().ok_or_else(no_door)?;
+            let ruled = door.open("mqtt".to_owned()).await.ok_or_else(no_door)?;
+            match ruled.granted {
+                true => serde_json::to_value(ruled).map_err(|e| e.to_string()),
+                false => Err("the door was opened just now, or too often within a minute".to_owned()),
+            }
+        }
+        Command::Pin(pin) => {
+            let door = hooks.door.as_ref().ok_or_else(no_door)?;
+            let ruled = enter_pin(door, pin.0).await.ok_or_else(no_door)?;
+            serde_json::to_value(ruled).map_err(|e| e.to_string())
+        }
         Command::Ring => store.ring().await.map(|event| json!({ "event": event })).map_err(|e| e.to_string()),
         Command::Reload => match store.reload_gallery().await {
             Ok(report) => serde_json::to_value(report).map_err(|e| e.to_string()),
@@ -69,6 +83,10 @@ async fn carry_out(command: Command, store: &StoreHandle, hooks: &Hooks) -> Resu
         }
         Command::Snapshot => ask(hooks, Duration::ZERO, |reply| CommandRequest::Snapshot { reply }).await,
     }
+}
+
+fn no_door() -> String {
+    "the door does not answer; see the state of the device".to_owned()
 }
 
 async fn ask(

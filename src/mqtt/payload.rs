@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::settings::DeviceIdentity;
 use crate::clock::{UnixMillis, rfc3339};
-use crate::event_store::{EventId, EventKind, RecordedEvent};
+use crate::door::record::DoorRecord;
+use crate::event_store::{EventId, RecordedEvent};
 use crate::gallery::SubjectId;
 
 /// An event on `event`, `event/late` or `doorbell`.
@@ -47,6 +48,8 @@ struct EventMessage<'e> {
     reason: Option<&'e str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     reasons: &'e BTreeMap<String, u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    door: Option<&'e DoorRecord>,
     face_unlock: bool,
 }
 
@@ -66,7 +69,7 @@ pub(super) struct Saying<'s> {
 }
 
 pub(super) fn event(event: &RecordedEvent, saying: &Saying<'_>) -> Vec<u8> {
-    let of_a_face = event.kind != EventKind::Ring;
+    let of_a_face = event.kind.is_recognition();
     let message = EventMessage {
         event_type: event.kind.name(),
         id: event.id,
@@ -90,6 +93,7 @@ pub(super) fn event(event: &RecordedEvent, saying: &Saying<'_>) -> Vec<u8> {
         verdict: event.verdict.as_deref(),
         reason: event.reason.as_deref(),
         reasons: &event.reasons,
+        door: event.door.as_ref(),
         face_unlock: saying.face_unlock,
     };
     bytes(&message)
@@ -146,7 +150,7 @@ pub(super) fn bytes(value: &impl Serialize) -> Vec<u8> {
 pub(super) mod tests {
     use super::*;
     use crate::clock::Monotonic;
-    use crate::event_store::Age;
+    use crate::event_store::{Age, EventKind};
 
     pub(in crate::mqtt) fn identified(sequence: u64) -> RecordedEvent {
         RecordedEvent {
@@ -170,6 +174,7 @@ pub(super) mod tests {
             reasons: BTreeMap::new(),
             published_at: None,
             has_crop: false,
+            door: None,
             age: Age::ThisBoot(Monotonic::default()),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,7 @@ use super::outgoing::Outgoing;
 use super::settings::MqttSettings;
 use super::topics::Topics;
 use super::{MqttParts, beats, secrets, tls};
+use crate::door::thread::DoorState;
 use crate::event_store::{RecordedEvent, StoreRefusal};
 use crate::gallery::SubjectId;
 use crate::live::Live;
@@ -55,6 +57,7 @@ enum Wake {
     Live(Result<Live, RecvError>),
     Outbox,
     FaceUnlock,
+    Door,
     Gallery,
     Status,
     Beat,
@@ -162,6 +165,7 @@ pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &Ca
     let mut outbox = parts.store.outbox();
     let mut face_unlock = parts.store.face_unlock();
     let mut gallery = parts.store.gallery_changes();
+    let mut door = parts.hooks.door.as_ref().map(|door| door.state());
     let mut status = parts.status.changes();
     outbox.borrow_and_update();
     let mut fetch: Option<Fetch> = None;
@@ -188,12 +192,24 @@ pub(super) async fn run_once(parts: &MqttParts, memory: &mut Memory, cancel: &Ca
             live = session.memory.live.recv() => Wake::Live(live),
             result = face_unlock.changed() => changed(result, Wake::FaceUnlock),
             result = gallery.changed() => changed(result, Wake::Gallery),
+            () = door_changed(&mut door) => Wake::Door,
             Ok(()) = status.changed() => Wake::Status,
             _ = beats.tick() => Wake::Beat,
         };
         if let Some(end) = session.handle(wake) {
             return end;
         }
+    }
+}
+
+/// Waits for the door to be otherwise; for ever where there is none, or its thread has ended.
+async fn door_changed(door: &mut Option<watch::Receiver<DoorState>>) {
+    let changed = match door {
+        Some(state) => state.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
     }
 }
 
@@ -259,6 +275,7 @@ impl Session<'_> {
             Wake::Answer(answer) => self.answered(answer),
             Wake::Live(live) => self.live(live),
             Wake::FaceUnlock => self.say_face_unlock(),
+            Wake::Door => self.say_door(),
             Wake::Gallery => self.gallery_changed(),
             Wake::Status => self.health_at = self.health_at.min(self.health_earliest),
             Wake::Beat => {}

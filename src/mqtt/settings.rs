@@ -105,6 +105,8 @@ pub struct MqttSettings {
     pub keep_alive: Duration,
     /// Whether commands are taken.
     pub commands: bool,
+    /// Whether commands may open the door.
+    pub open_door: bool,
     /// Home Assistant's discovery prefix, where the device is to be announced.
     pub discovery_prefix: Option<String>,
     /// Whether pictures are offered.
@@ -133,6 +135,7 @@ impl MqttSettings {
             tls: mqtt.tls.then(|| TlsFiles { authorities: mqtt.ca_file.clone(), client }),
             keep_alive: Duration::from_secs(mqtt.keep_alive_s.into()),
             commands: mqtt.commands,
+            open_door: mqtt.commands && mqtt.open_door,
             discovery_prefix: config.home_assistant.discovery.then(|| config.home_assistant.prefix.clone()),
             pictures: config.events.keep_crops && device.url.is_some(),
             frigate_prefix: config.compatibility.frigate_prefix.clone(),

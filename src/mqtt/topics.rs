@@ -102,6 +102,16 @@ impl Topics {
         self.at("door/contact")
     }
 
+    /// How the door is, whole.
+    pub(super) fn door_state(&self) -> String {
+        self.at("door/state")
+    }
+
+    /// Who may enter and who not, and alarms.
+    pub(super) fn door_event(&self) -> String {
+        self.at("door/event")
+    }
+
     pub(super) fn door_lock(&self) -> String {
         self.at("door/lock")
     }

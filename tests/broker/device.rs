@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use limen::clock::Clock;
 use limen::config::{Config, MqttProtocol};
+use limen::door::condition::DoorCondition;
+use limen::door::thread::{DoorHandle, DoorParts, DoorThread};
 use limen::embedding::{Embedding, EmbeddingSpaceId};
 use limen::enrol::EnrolmentRules;
 use limen::event::{EndVerdict, IdentityEvent, Outcome};
@@ -60,6 +62,7 @@ pub(crate) struct Device {
     key: RootKey,
     clock: Arc<dyn Clock>,
     pub(crate) store: StoreHandle,
+    pub(crate) door: DoorHandle,
     pub(crate) live: LiveChannel,
     pub(crate) status: Status,
     pub(crate) stats: Arc<MqttStats>,
@@ -70,7 +73,7 @@ pub(crate) struct Device {
     kill: Arc<AtomicBool>,
     ending: Arc<AtomicBool>,
     mqtt: Option<JoinHandle<Option<Result<(), MqttError>>>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 fn space() -> EmbeddingSpaceId {
@@ -117,11 +120,29 @@ impl Device {
             let ending = Arc::clone(&ending);
             move || thread.run(&beat, &ending).unwrap()
         });
+        let parts = DoorParts {
+            pulse: Duration::from_millis(100),
+            held_open_after: PATIENCE,
+            clock_file: None,
+            buzzer: None,
+            status_led: None,
+            infrared: None,
+            has_contact: false,
+        };
+        let condition = DoorCondition::new(status.clone());
+        let (keeper, door) =
+            DoorThread::new(parts, None, condition, store.clone(), Arc::default(), Arc::clone(&clock));
+        let beat = Supervisor::new(Arc::clone(&clock)).watch("door", PATIENCE);
+        let keeper = std::thread::spawn({
+            let ending = Arc::clone(&ending);
+            move || keeper.run(&beat, &ending).unwrap()
+        });
         Self {
             state: folder,
             key,
             clock,
             store,
+            door,
             live: LiveChannel::new(),
             status,
             stats: Arc::default(),
@@ -131,7 +152,7 @@ impl Device {
             kill: Arc::default(),
             ending,
             mqtt: None,
-            thread: Some(thread),
+            threads: vec![keeper, thread],
         }
     }
 
@@ -158,6 +179,7 @@ impl Device {
             clock: Arc::clone(&self.clock),
             stats: Arc::clone(&self.stats),
             hooks: Hooks {
+                door: Some(self.door.clone()),
                 poll_beat: beat(0),
                 publish_beat: beat(1),
                 health: Arc::new(move || health.clone()),
@@ -311,7 +333,7 @@ impl Drop for Device {
             let _ = mqtt.join();
         }
         self.ending.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }

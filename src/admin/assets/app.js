@@ -13,9 +13,9 @@ const routes = [
   [/^\/faces$/, 'faces', 'viewer'], [/^\/faces\/([0-9a-f]{32})$/, 'subject', 'viewer'],
   [/^\/enrol$/, 'enrol', 'operator'], [/^\/import$/, 'import', 'operator'], [/^\/verify$/, 'verify', 'operator'],
   [/^\/unknown$/, 'unknown', 'operator'], [/^\/jobs$/, 'jobs', 'operator'], [/^\/settings$/, 'settings', 'admin'],
-  [/^\/users$/, 'users', 'admin'], [/^\/privacy$/, 'privacy', 'admin'], [/^\/account$/, 'account', 'viewer'], [/^\/about$/, 'about', 'viewer'],
+  [/^\/users$/, 'users', 'admin'], [/^\/privacy$/, 'privacy', 'admin'], [/^\/door$/, 'door', 'viewer'], [/^\/account$/, 'account', 'viewer'], [/^\/about$/, 'about', 'viewer'],
   [/^\/sign-in$/, 'sign-in', null], [/^\/setup$/, 'setup', null],
-  [/^\/request-access$/, 'request-access', null], [/^\/invitation$/, 'invitation', null],
+  [/^\/request-access$/, 'request-access', null], [/^\/invitation$/, 'invitation', null], [/^\/pass$/, 'pass', null],
 ];
 
 const root = document.documentElement, main = document.getElementById('main');

@@ -13,7 +13,7 @@ export const title = 'Events';
 
 // Decisions are kept as they are made, and each visit once more when it ends; who came and went
 // without a decision is only found among the latter.
-const choices = { all: ['All', {}], identified: ['Recognised', { kind: 'identified' }], unknown: ['Unknown', { kind: 'unknown' }], undecided: ['Inconclusive', { verdict: 'undecided' }], ended: ['Visits', { kind: 'ended' }], ring: ['Rings', { kind: 'ring' }] };
+const choices = { all: ['All', {}], identified: ['Recognised', { kind: 'identified' }], unknown: ['Unknown', { kind: 'unknown' }], undecided: ['Inconclusive', { verdict: 'undecided' }], ended: ['Visits', { kind: 'ended' }], ring: ['Rings', { kind: 'ring' }], granted: ['Let in', { kind: 'granted' }], denied: ['Kept out', { kind: 'denied' }], alarm: ['Alarms', { kind: 'alarm' }] };
 
 export function show({ signal, query, go }) {
   const t = tabs('How to look at events', [{ id: 'list', text: 'List', icon: 'events', show: leave => list(leave, query) }, { id: 'charts', text: 'Charts', icon: 'jobs', show: charts }], query.get('view'));

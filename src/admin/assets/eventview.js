@@ -2,6 +2,7 @@
 
 import { may, post } from './api.js';
 import { h, icon } from './dom.js';
+import { doorReasons, doorWays } from './doorwords.js';
 import { sentence } from './errors.js';
 import * as format from './format.js';
 import { button, confirm, dialog, face, link, meter, pill, stateOf, toast, toneOf, when } from './ui.js';
@@ -12,13 +13,15 @@ export const verdictOf = event => event.kind === 'ended' ? (event.verdict ?? 'un
 export function headline(event) {
   const verdict = verdictOf(event);
   if (event.name) return event.name;
-  return { identified: 'Somebody erased since', unknown: 'Unknown', undecided: 'Not recognised', ring: 'Doorbell' }[verdict] ?? sentence(event.kind).replace('.', '');
+  return { identified: 'Somebody erased since', unknown: 'Unknown', undecided: 'Not recognised', ring: 'Doorbell', granted: 'Let in', denied: 'Kept out', alarm: 'Alarm' }[verdict] ?? sentence(event.kind).replace('.', '');
 }
 
 function line(event) {
   const parts = [];
   if (event.kind === 'ended') parts.push(`left after ${format.duration(event.seen_ms ?? 0)}`);
-  if (event.reason && verdictOf(event) !== 'identified') parts.push(event.reason.message);
+  if (event.reason && verdictOf(event) !== 'identified') parts.push(doorReasons[event.reason.code] ?? event.reason.message);
+  else if (event.door?.way) parts.push(doorWays[event.door.way] ?? event.door.way);
+  if (event.door?.dry_run) parts.push('dry run');
   else if (event.score != null) parts.push(`score ${format.score(event.score)}`);
   return parts.join(' · ');
 }
@@ -49,7 +52,7 @@ export function showEvent(event) {
   return dialog(headline(event), close => h('div.stack', null,
     event.picture && h('div.picture', { style: { 'aspect-ratio': '1', 'max-height': '320px' } }, h('img', { src: event.picture, alt: `Face at this event${event.name ? `: ${event.name}` : ''}` })),
     h('div.row', null, pill(verdictOf(event)), event.kind === 'ended' && pill('left', 'End of the visit'), h('span.muted.small', null, when(event.captured_at))),
-    event.reason && h('div.notice.calm', null, icon('about'), h('div', null, h('strong', null, 'Why'), sentence(event.reason.message))),
+    event.reason && h('div.notice.calm', null, icon('about'), h('div', null, h('strong', null, 'Why'), sentence(doorReasons[event.reason.code] ?? event.reason.message))),
     pairs([
       ['Captured', format.exact(event.captured_at)],
       ['Decided after', event.latency_ms == null ? null : format.ms(event.latency_ms)],
@@ -58,6 +61,12 @@ export function showEvent(event) {
       ['Quality', event.quality == null ? null : h('span', null, format.score(event.quality), meter(event.quality, { tone: toneOf(event.quality), label: 'Quality' }))],
       ['Looks', event.looks == null ? null : format.number(event.looks)],
       ['Compared', event.probes == null ? null : format.count(event.probes, 'probe', 'probes')],
+      ['By', event.door?.way && (doorWays[event.door.way] ?? event.door.way)],
+      ['Rule', event.door?.rule],
+      ['That rule changes', event.door?.until && format.exact(event.door.until)],
+      ['PIN or pass', event.door?.credential && `number ${event.door.credential}`],
+      ['Opened by', event.door?.by],
+      ['Lock', event.door?.switched && ({ yes: 'switched', failed: 'could not be switched', no_relay: 'this device switches none', dry_run: 'not switched: dry run' }[event.door.switched])],
       ['In view', event.seen_ms == null ? null : format.duration(event.seen_ms)],
     ]),
     event.reasons?.length > 0 && h('div.stack.tight', null, h('h3', null, 'What was in the way'),

@@ -189,7 +189,7 @@ const states = {
   identified: ['good', 'check', 'Recognised'], match: ['good', 'check', 'Match'],
   unknown: ['warn', 'question', 'Unknown'], no_match: ['warn', 'question', 'No match'],
   undecided: ['calm', 'dash', 'Inconclusive'], inconclusive: ['calm', 'dash', 'Inconclusive'],
-  ring: ['calm', 'bell', 'Ring'], left: ['calm', 'right', 'Left'],
+  ring: ['calm', 'bell', 'Ring'], granted: ['good', 'door', 'Let in'], denied: ['warn', 'lock', 'Kept out'], alarm: ['bad', 'warn', 'Alarm'], left: ['calm', 'right', 'Left'],
   done: ['good', 'check', 'Done'], running: ['calm', 'play', 'Running'], waiting: ['calm', 'clock', 'Waiting'],
   paused: ['warn', 'pause', 'Paused'], cancelled: ['calm', 'close', 'Cancelled'], failed: ['bad', 'warn', 'Failed'],
   working: ['good', 'check', 'Working'], degraded: ['warn', 'warn', 'Degraded'], dead: ['bad', 'warn', 'Stuck'],

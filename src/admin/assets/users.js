@@ -13,7 +13,7 @@ export const roleWords = {
   viewer: 'watches: overview, live view, events', operator: 'also enrols, edits and erases people, verifies, names unknown faces',
   admin: 'also settings, users, tokens and the audit log', owner: 'everything, backups included',
 };
-const scopes = { metrics: 'Metrics and health', read_events: 'Read events and their pictures', read_subjects: 'Read people and their pictures', edit_subjects: 'Enrol, edit and erase people', compare: 'Compare pictures', watch: 'Watch the camera' };
+const scopes = { metrics: 'Metrics and health', read_events: 'Read events and their pictures', read_subjects: 'Read people and their pictures', edit_subjects: 'Enrol, edit and erase people', compare: 'Compare pictures', watch: 'Watch the camera', door: 'Open the door, enter PINs, make passes' };
 
 // Nobody gives a role above their own.
 const given = () => roles.filter(may);

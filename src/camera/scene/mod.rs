@@ -14,10 +14,9 @@ use super::{CameraError, CameraSettings, Cancel, FrameSource, StreamDescription,
 use crate::clock::Clock;
 use crate::frame::{FrameId, FrameSize, PixelFormat, RawFrame, RgbImage};
 
-mod draw;
 mod timeline;
 
-use draw::{Portrait, Sprite};
+use limen_pixels::sprite::{Portrait, Sprite, corridor};
 use timeline::Actor;
 
 macro_rules! portrait {
@@ -129,7 +128,7 @@ impl Scene {
                 .map_err(|error| CameraError::Scene(error.to_string()))
         };
         let sprites = Actor::ALL.into_iter().map(sprite).collect::<Result<_, _>>()?;
-        Ok(Self { size, rate_hz, corridor: draw::corridor(size), sprites })
+        Ok(Self { size, rate_hz, corridor: corridor(size), sprites })
     }
 
     fn seconds(&self, number: u64) -> f32 {

@@ -2,6 +2,8 @@
 
 use std::f32::consts::TAU;
 
+use limen_pixels::sprite::{Pose, smooth};
+
 /// Seconds after which everything repeats.
 pub(super) const PERIOD_S: f32 = 52.5;
 
@@ -12,22 +14,6 @@ pub(super) enum Actor {
     Biden,
     Collins,
     Hopper,
-}
-
-/// Where a head is. Lengths are fractions of the frame: `x` of its width, the others of its height.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pose {
-    /// Middle of the head.
-    pub(super) x: f32,
-    pub(super) y: f32,
-    /// Height of the head.
-    pub(super) head: f32,
-    /// Clockwise.
-    pub(super) tilt_rad: f32,
-    /// From 0, not there, to 1.
-    pub(super) opacity: f32,
-    /// Light on the person, 1 for that of the photograph.
-    pub(super) light: f32,
 }
 
 /// At this many seconds after entering: x, y, head.
@@ -140,12 +126,6 @@ fn pose(visit: &Visit, at: f32, phase: f32) -> Option<Pose> {
         opacity: if starts_inside { smooth(at / 0.8) } else { 1.0 } * smooth((last.0 - at) / 0.1),
         light: 0.97 + 0.07 * (TAU * at / 5.9 + phase).sin(),
     })
-}
-
-/// From 0 to 1 with a gentle start and end.
-pub(super) fn smooth(share: f32) -> f32 {
-    let share = share.clamp(0.0, 1.0);
-    share * share * (3.0 - 2.0 * share)
 }
 
 /// Brightness of the whole picture: a cloud passing the window.

@@ -36,6 +36,7 @@ impl StoreThread {
                 let result = self.parts.gallery_store.edit(id, &edit).map_err(GalleryRefusal::from);
                 let result = result.and_then(|()| {
                     self.changed(id);
+                    self.book();
                     self.details(id)
                 });
                 let _ = reply.send(result);
@@ -90,6 +91,7 @@ impl StoreThread {
             }
             GalleryRequest::RemoveGroup(id, reply) => {
                 let result = self.parts.gallery_store.remove_group(id);
+                self.book();
                 let _ = reply.send(result.map_err(GalleryRefusal::from));
             }
         }
@@ -141,6 +143,8 @@ impl StoreThread {
                 self.parts.gallery.replace(snapshot);
                 self.works(LOADING);
                 self.gallery_changes.send_modify(|changes| *changes += 1);
+                // At the next look: reading everybody at each of a thousand enrolments would hold up the events.
+                self.book_due = true;
             }
             // The whole of it is loaded at the next look, and again until that works.
             Err(error) => {

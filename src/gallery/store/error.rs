@@ -31,6 +31,24 @@ pub enum GalleryError {
         /// The limit.
         most: usize,
     },
+    /// There is no such PIN or pass.
+    #[error("there is no such PIN or pass")]
+    CredentialUnknown,
+    /// More PINs and passes than are ever kept.
+    #[error("there are {most} PINs and passes already; take one back first")]
+    TooManyCredentials {
+        /// The limit.
+        most: usize,
+    },
+    /// A subject's has no name and group of its own, and a PIN does not change.
+    #[error("a PIN or pass of a subject takes neither a name nor a group, and only a pass can be rotating")]
+    CredentialMixed,
+    /// It needs to be somebody's.
+    #[error("a PIN or pass belongs to a subject, or to a visitor, who needs a name")]
+    CredentialOfNobody,
+    /// It would open nothing, ever.
+    #[error("it would never be valid: it ends before it begins, or may be used 0 times")]
+    CredentialNeverValid,
     /// Another subject has this name, upper and lower case alike.
     #[error("another subject has this name; choose another one, or add samples to that subject")]
     NameTaken,

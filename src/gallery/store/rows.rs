@@ -17,7 +17,7 @@ use crate::score::QualityScore;
 
 use super::pictures::Album;
 use super::upkeep::know_space;
-use super::{GalleryError, MAX_GROUPS, MAX_NOTES_CHARS};
+use super::{GalleryError, MAX_CREDENTIALS, MAX_GROUPS, MAX_NOTES_CHARS};
 
 /// What ends a write without being SQLite's fault.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     TooManyGroups,
     NotesTooLong,
     NameTaken,
+    CredentialUnknown,
+    TooManyCredentials,
     OtherDimensions { space: EmbeddingSpaceId, expected: usize, found: usize },
 }
 
@@ -44,6 +46,8 @@ impl From<Refusal> for GalleryError {
             Refusal::TooManyGroups => Self::TooManyGroups { most: MAX_GROUPS },
             Refusal::NotesTooLong => Self::NotesTooLong { most: MAX_NOTES_CHARS },
             Refusal::NameTaken => Self::NameTaken,
+            Refusal::CredentialUnknown => Self::CredentialUnknown,
+            Refusal::TooManyCredentials => Self::TooManyCredentials { most: MAX_CREDENTIALS },
             Refusal::OtherDimensions { space, expected, found } => {
                 Self::OtherDimensions { space, expected, found }
             }
@@ -233,6 +237,13 @@ pub(super) fn read_groups(db: &Connection, subjects: &mut [EnrolledSubject]) -> 
 
 pub(super) fn read_group_name(row: &Row<'_>, column: usize) -> rusqlite::Result<GroupName> {
     GroupName::new(row.get_ref(column)?.as_str()?).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+pub(super) fn read_label(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<SubjectName>> {
+    let label = row.get_ref(column)?.as_str_or_null()?;
+    label.map(SubjectName::new).transpose().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
 }

@@ -102,6 +102,7 @@ impl Session<'_> {
         let topic = match (left, event.kind) {
             (None, _) => self.topics.late_event(),
             (Some(_), EventKind::Ring) => self.topics.doorbell(),
+            (Some(_), kind) if !kind.is_recognition() => self.topics.door_event(),
             (Some(_), _) => self.topics.event(),
         };
         let message = Message {

@@ -14,6 +14,7 @@ use super::super::{discovery, payload};
 use super::Session;
 use crate::backoff::random_fraction;
 
+const NOT_OVER_MQTT: &str = "this device does not let the broker open the door: mqtt.open_door is off";
 /// Longest correlation data that is sent back, bytes.
 const CORRELATION_BYTES: usize = 256;
 
@@ -51,14 +52,36 @@ impl Session<'_> {
                 b"OFF" => self.switch_face_unlock(false),
                 _ => self.parts.stats.command(CommandOutcome::Malformed),
             },
-            Inbound::Lock => {
-                let error = "there is no lock on this device".to_owned();
-                let refusal = Refusal { transaction: None, outcome: CommandOutcome::Failed, error };
-                self.refuse(
-                    refusal,
-                    Reply { topic: self.topics.response("lock"), transaction: None, correlation: None },
-                );
-            }
+            Inbound::Lock => match message.payload.as_slice() {
+                b"UNLOCK" | b"OPEN" if self.opens() => {
+                    if self.memory.gate.has_room(self.parts.clock.monotonic()) {
+                        let reply = Reply {
+                            topic: self.topics.response("lock"),
+                            transaction: None,
+                            correlation: None,
+                        };
+                        self.start(Command::OpenDoor, Some(reply));
+                    } else {
+                        self.parts.stats.command(CommandOutcome::RateLimited);
+                    }
+                }
+                payload => {
+                    let error = match payload {
+                        b"LOCK" => "the door locks by itself",
+                        _ if self.parts.hooks.door.is_none() => "there is no lock on this device",
+                        _ => NOT_OVER_MQTT,
+                    };
+                    let refusal = Refusal {
+                        transaction: None,
+                        outcome: CommandOutcome::Failed,
+                        error: error.to_owned(),
+                    };
+                    self.refuse(
+                        refusal,
+                        Reply { topic: self.topics.response("lock"), transaction: None, correlation: None },
+                    );
+                }
+            },
         }
     }
 
@@ -72,12 +95,25 @@ impl Session<'_> {
         let now = self.parts.clock.monotonic();
         let order = parse(name, &message.payload).and_then(|order| self.memory.gate.admit(order, now));
         match order {
+            Ok(order) if matches!(order.command, Command::OpenDoor | Command::Pin(_)) && !self.opens() => {
+                let refusal = Refusal {
+                    transaction: Some(order.transaction),
+                    outcome: CommandOutcome::Failed,
+                    error: NOT_OVER_MQTT.to_owned(),
+                };
+                self.refuse(refusal, reply);
+            }
             Ok(order) => {
                 reply.transaction = Some(order.transaction);
                 self.start(order.command, Some(reply));
             }
             Err(refusal) => self.refuse(refusal, reply),
         }
+    }
+
+    /// Whether the broker may open the door.
+    fn opens(&self) -> bool {
+        self.parts.settings.open_door && self.parts.hooks.door.is_some()
     }
 
     fn switch_face_unlock(&mut self, on: bool) {

@@ -81,16 +81,40 @@ impl Session<'_> {
         for (topic, payload) in [
             (self.topics.occupancy(), payload::on_off(self.memory.faces > 0)),
             (self.topics.update(), update),
-            // There is no hardware for a door yet.
-            (self.topics.door_availability(), b"offline".to_vec()),
         ] {
             let message = self.state(topic, payload);
             self.say(message);
         }
+        self.say_door();
         self.say_face_unlock();
         self.seen = self.memory.last_seen.keys().copied().collect();
         self.last_face_is_due = true;
         self.say_picture();
+    }
+
+    /// How the door is. A device without relay and contact has none to tell about.
+    pub(super) fn say_door(&mut self) {
+        let Some(door) = &self.parts.hooks.door else {
+            let message = self.state(self.topics.door_availability(), b"offline".to_vec());
+            return self.say(message);
+        };
+        let state = door.state().borrow().clone();
+        let there = state.relay || state.open.is_some();
+        let mut said = vec![
+            (self.topics.door_availability(), if there { b"online".to_vec() } else { b"offline".to_vec() }),
+            (self.topics.door_state(), payload::bytes(&state)),
+        ];
+        if state.relay {
+            let lock: &[u8] = if state.unlocked { b"UNLOCKED" } else { b"LOCKED" };
+            said.push((self.topics.door_lock(), lock.to_vec()));
+        }
+        if let Some(open) = state.open {
+            said.push((self.topics.door_contact(), payload::on_off(open)));
+        }
+        for (topic, payload) in said {
+            let message = self.state(topic, payload);
+            self.say(message);
+        }
     }
 
     pub(super) fn say_face_unlock(&mut self) {

@@ -3,26 +3,51 @@
 use image::imageops::{self, FilterType};
 use image::{ImageFormat, Rgba, RgbaImage};
 
-use super::timeline::{Pose, smooth};
 use crate::frame::{FrameSize, RgbImage};
+
+/// Where a head is. Lengths are fractions of the frame: `x` of its width, the others of its height.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pose {
+    /// Middle of the head.
+    pub x: f32,
+    /// The same from the top.
+    pub y: f32,
+    /// Height of the head.
+    pub head: f32,
+    /// Clockwise.
+    pub tilt_rad: f32,
+    /// From 0, not there, to 1.
+    pub opacity: f32,
+    /// Light on the person, 1 for that of the photograph.
+    pub light: f32,
+}
+
+/// From 0 to 1 with a gentle start and end.
+pub fn smooth(share: f32) -> f32 {
+    let share = share.clamp(0.0, 1.0);
+    share * share * (3.0 - 2.0 * share)
+}
 
 /// Share of the frame's height where the desk in front of everybody begins.
 const DESK_AT: f32 = 0.87;
 
 /// A portrait and where its head is, in pixels of the portrait.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Portrait {
-    pub(super) jpeg: &'static [u8],
+pub struct Portrait {
+    /// The photograph.
+    pub jpeg: &'static [u8],
     /// Luminance PNG, white where the person is.
-    pub(super) mask: &'static [u8],
-    pub(super) head_x: f32,
-    pub(super) head_y: f32,
+    pub mask: &'static [u8],
+    /// Middle of the head.
+    pub head_x: f32,
+    /// The same from the top.
+    pub head_y: f32,
     /// Crown to chin.
-    pub(super) head_height: f32,
+    pub head_height: f32,
 }
 
 /// A person, ready to be drawn at any size up to the one asked for.
-pub(super) struct Sprite {
+pub struct Sprite {
     /// Colours multiplied by opacity; each level half the size of the one before.
     levels: Vec<RgbaImage>,
     head_x: f32,
@@ -32,7 +57,7 @@ pub(super) struct Sprite {
 
 impl Sprite {
     /// Decodes a portrait for heads of at most `largest_head_px`.
-    pub(super) fn new(portrait: &Portrait, largest_head_px: f32) -> image::ImageResult<Self> {
+    pub fn new(portrait: &Portrait, largest_head_px: f32) -> image::ImageResult<Self> {
         let picture = image::load_from_memory_with_format(portrait.jpeg, ImageFormat::Jpeg)?.into_rgb8();
         let mask = image::load_from_memory_with_format(portrait.mask, ImageFormat::Png)?.into_luma8();
         let (width, height) = picture.dimensions();
@@ -61,7 +86,7 @@ impl Sprite {
     }
 
     /// Draws the person behind the desk.
-    pub(super) fn draw(&self, pose: &Pose, picture: &mut RgbImage) {
+    pub fn draw(&self, pose: &Pose, picture: &mut RgbImage) {
         let FrameSize { width, height } = picture.size();
         let (x, y) = (pose.x * width as f32, pose.y * height as f32);
         let scale = pose.head * height as f32 / self.head_height;
@@ -144,7 +169,7 @@ fn desk_row(height: u32) -> u32 {
 
 /// The corridor with nobody in it: a far wall with a door, walls, floor and ceiling that run
 /// towards it, out of focus, and the desk.
-pub(super) fn corridor(size: FrameSize) -> RgbImage {
+pub fn corridor(size: FrameSize) -> RgbImage {
     let FrameSize { width, height } = size;
     let mut picture = RgbImage::black(width, height);
     for y in 0..height {

@@ -3,6 +3,8 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, Weak};
 
+use image::ImageEncoder;
+
 use crate::clock::Monotonic;
 
 /// Running number of a frame, counted by the source that made it.
@@ -108,6 +110,15 @@ impl RgbImage {
     pub fn reshape(&mut self, width: u32, height: u32) {
         self.size = FrameSize { width, height };
         self.pixels.resize(width as usize * height as usize * 3, 0);
+    }
+
+    /// As a PNG.
+    pub fn to_png(&self) -> Option<Vec<u8>> {
+        let mut png = Vec::new();
+        let encoder = image::codecs::png::PngEncoder::new(&mut png);
+        let colour = image::ExtendedColorType::Rgb8;
+        encoder.write_image(&self.pixels, self.width(), self.height(), colour).ok()?;
+        Some(png)
     }
 
     /// As a JPEG with halved chroma, as cameras make them; `None` for a picture larger than one can be.
