@@ -7,6 +7,7 @@
 
 mod board;
 mod camera;
+mod door;
 mod network;
 mod state;
 
@@ -17,6 +18,7 @@ use serde::Serialize;
 
 pub use board::{check_clock, check_memory, check_temperature};
 pub use camera::check_camera;
+pub use door::check_door;
 pub use network::{Login, check_broker, check_http};
 pub use state::{check_backups, check_gallery, check_key, check_storage};
 
@@ -44,6 +46,8 @@ pub enum Check {
     Broker,
     /// Whether the web server has its port.
     Http,
+    /// Whether the lines of the door are there.
+    Door,
     /// The date and whether it is kept right.
     Clock,
     /// Memory of the board.
@@ -66,6 +70,7 @@ impl Check {
             Self::Camera => "camera",
             Self::Broker => "broker",
             Self::Http => "http",
+            Self::Door => "door",
             Self::Clock => "clock",
             Self::Memory => "memory",
             Self::Temperature => "temperature",

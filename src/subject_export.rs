@@ -15,8 +15,9 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::clock::{UnixMillis, rfc3339};
+use crate::door::credential::CredentialKind;
 use crate::event_store::{EventFilter, EventStore, EventStoreError, RecordedEvent};
-use crate::gallery::{Consent, GalleryError, GalleryStore, SampleRecord, SubjectId};
+use crate::gallery::{Consent, GalleryError, GalleryStore, ListedCredential, SampleRecord, SubjectId};
 
 /// Version of the form of `data.json`.
 const FORMAT: u32 = 1;
@@ -149,6 +150,7 @@ pub fn export_subject(
         "samples": samples.iter().map(as_sample).collect::<Vec<_>>(),
         "templates": templates,
         "counter_examples": gallery.all_counter_examples_of(id)?,
+        "pins_and_passes": gallery.credentials()?.iter().filter_map(|listed| as_credential(listed, id)).collect::<Vec<_>>(),
         "events": listed,
     });
     zip.start_file("data.json", text)?;
@@ -159,6 +161,26 @@ pub fn export_subject(
     }
     zip.finish()?.flush()?;
     Ok(done)
+}
+
+/// Without what would open the door: a PIN is not known here, and the code of a pass is nobody else's business.
+fn as_credential(listed: &ListedCredential, id: SubjectId) -> Option<Value> {
+    let credential = &listed.credential;
+    let kind = match credential.kind {
+        CredentialKind::Pin(_) => "pin",
+        CredentialKind::Pass { .. } => "pass",
+    };
+    (credential.subject == Some(id)).then(|| {
+        json!({
+            "number": credential.id,
+            "kind": kind,
+            "created_at": rfc3339(listed.created_at),
+            "last_used_at": listed.last_used_at.map(rfc3339),
+            "valid_from": credential.valid_from.map(rfc3339),
+            "valid_until": credential.valid_until.map(rfc3339),
+            "uses_left": credential.uses_left,
+        })
+    })
 }
 
 fn as_consent(consent: &Consent) -> Value {
@@ -202,6 +224,7 @@ fn as_event(event: &RecordedEvent) -> Value {
         "seen_ms": event.seen_ms,
         "verdict": event.verdict,
         "reason": event.reason,
+        "door": event.door,
         "published_at": event.published_at.map(rfc3339),
         "picture": event.has_crop,
     })

@@ -628,7 +628,9 @@ fn both_tasks_beat_with_and_without_a_broker() {
 fn schema_refuses_what_home_assistant_would() {
     let (broker, state) = (Broker::new(Guard::Open), State::new());
     let mut messages = broker.listen();
-    let device = start(&state, &config(&broker));
+    let mut config = config(&broker);
+    config.mqtt.open_door = true;
+    let device = start(&state, &config);
     device.enrol("Ada", true);
     let message = messages.wait_for("sensor", |m| m.topic == DISCOVERY && m.payload.contains("Ada")).json();
     schema::check("ha_discovery", &message).unwrap();

@@ -7,9 +7,10 @@ use limen::clock::{Clock, SystemClock};
 use limen::config::{Config, ConfigError};
 use limen::daemon::camera_settings;
 use limen::doctor::{
-    Check, Finding, Level, check_backups, check_broker, check_camera, check_clock, check_gallery, check_http,
-    check_key, check_memory, check_storage, check_temperature,
+    Check, Finding, Level, check_backups, check_broker, check_camera, check_clock, check_door, check_gallery,
+    check_http, check_key, check_memory, check_storage, check_temperature,
 };
+use limen::door::gpio::list_lines;
 use limen::machine;
 use limen::mqtt::{MqttSettings, probe};
 use limen::score::ComparisonScore;
@@ -38,6 +39,7 @@ pub(super) fn doctor(context: &Context) -> Result<Answer> {
     findings.push(check_camera(&camera_settings(config)));
     findings.push(check_broker(config, &log_in));
     findings.push(check_http(config));
+    findings.push(check_door(config, &list_lines()));
     findings.extend(board());
     report(&context.output, &findings)
 }

@@ -240,7 +240,7 @@ impl Calendar {
         for minute in minutes.into_iter().filter(|minute| *minute < DAY_MINUTES) {
             let time = civil::time((minute / 60) as i8, (minute % 60) as i8, 0, 0);
             let ambiguous = self.zone.to_ambiguous_timestamp(day.to_datetime(time));
-            for at in [ambiguous.clone().earlier(), ambiguous.later()].into_iter().flatten() {
+            for at in [ambiguous.earlier(), ambiguous.later()].into_iter().flatten() {
                 found.push(UnixMillis(at.as_millisecond()));
             }
         }

@@ -84,6 +84,14 @@ impl LineSpec {
         Ok(Self { place, active_low, bias })
     }
 
+    /// Whether it is this line of the machine.
+    pub fn is(&self, line: &FoundLine) -> bool {
+        match &self.place {
+            Place::Numbered(chip, number) => chip.ends_with(&line.chip) && *number == line.number,
+            Place::Named(name) => *name == line.name,
+        }
+    }
+
     /// Whether both are one line, as far as can be told without the chip.
     pub fn is_same_line(&self, other: &Self) -> bool {
         self.place == other.place

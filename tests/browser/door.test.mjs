@@ -47,20 +47,20 @@ test('a policy is written in the editor, and faces are let in by it', async () =
   await page.getByRole('button', { name: 'Save the policy' }).click();
   await page.getByText('Saved and in force').waitFor();
   const kept = await owner.call('GET', '/api/door/policy');
-  assert.equal(kept.body.policy.rules[0].name, 'Everybody');
-  assert.equal(kept.body.policy.rules[1].needs, 'pin');
-  assert.equal(kept.body.policy.dry_run, false);
+  assert.equal(kept.value.policy.rules[0].name, 'Everybody');
+  assert.equal(kept.value.policy.rules[1].needs, 'pin');
+  assert.equal(kept.value.policy.dry_run, false);
   assert.deepEqual(page.faults, []);
   await page.context().close();
   // From the picture to the door.
   const granted = await until('somebody to be let in', async () => {
     const told = await owner.call('GET', '/api/events?kind=granted');
-    return told.body.events.find((event) => event.door?.way === 'face');
+    return told.value.events.find((event) => event.door?.way === 'face');
   }, 120_000);
   assert.ok(granted.name && granted.door.rule === 'Everybody' && granted.door.switched === 'no_relay', JSON.stringify(granted));
   const denied = await until('a stranger to be kept out', async () => {
     const told = await owner.call('GET', '/api/events?kind=denied');
-    return told.body.events.find((event) => event.reason?.code === 'unknown_person');
+    return told.value.events.find((event) => event.reason?.code === 'unknown_person');
   }, 120_000);
   assert.equal(denied.name, null);
 });
@@ -71,7 +71,7 @@ test('what is wrong with a policy is said at once and changes nothing', async ()
   await page.getByRole('button', { name: 'Save the policy' }).click();
   await page.getByRole('alert').getByText('There is no such time zone', { exact: false }).or(page.getByText('no such time zone')).first().waitFor();
   const kept = await owner.call('GET', '/api/door/policy');
-  assert.equal(kept.body.policy.time_zone, 'Europe/Berlin');
+  assert.equal(kept.value.policy.time_zone, 'Europe/Berlin');
   await page.context().close();
 });
 
@@ -99,7 +99,7 @@ test('a PIN is made, lets in, and is taken back', async () => {
   await page.getByRole('button', { name: 'Done' }).click();
   await page.getByText('Cleaner').waitFor();
   const entered = await owner.call('POST', '/api/door/pin', { pin });
-  assert.deepEqual([entered.status, entered.body.granted], [200, true]);
+  assert.deepEqual([entered.status, entered.value.granted], [200, true]);
 
   await page.getByRole('button', { name: /Take back number/ }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Take back' }).click();
@@ -115,9 +115,9 @@ test('a PIN is made, lets in, and is taken back', async () => {
 test('a rotating pass is shown to whoever holds its link, and to nobody once it is taken back', async () => {
   const made = await owner.call('POST', '/api/credentials', { kind: 'rotating_pass', name: 'Guest' });
   assert.equal(made.status, 201);
-  const page = await open(browser, device, { where: made.body.link.replace(/^https?:\/\/[^/]+/, '') });
+  const page = await open(browser, device, { where: made.value.link.replace(/^https?:\/\/[^/]+/, '') });
   await page.getByRole('img', { name: 'The code of your pass' }).waitFor();
-  assert.equal((await owner.call('DELETE', `/api/credentials/${made.body.id}`)).status, 204);
+  assert.equal((await owner.call('DELETE', `/api/credentials/${made.value.id}`)).status, 204);
   await page.reload();
   await page.getByText('This pass is not valid, or no longer.', { exact: false }).waitFor();
   await page.context().close();
@@ -128,7 +128,7 @@ test('the door is opened by hand, which is recorded with a name', async () => {
   await page.getByRole('button', { name: 'Open the door' }).click();
   await page.getByText('Told: this device switches no lock itself').waitFor();
   const told = await owner.call('GET', '/api/events?kind=granted');
-  assert.ok(told.body.events.some((event) => event.door.way === 'remote' && event.door.by === OWNER.name));
+  assert.ok(told.value.events.some((event) => event.door.way === 'remote' && event.door.by === OWNER.name));
   await page.getByRole('button', { name: 'Switch face unlock off' }).click();
   await page.getByRole('button', { name: 'Switch face unlock on' }).click();
   await page.getByRole('button', { name: 'Switch face unlock off' }).waitFor();
