@@ -49,7 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PULSE: Duration = Duration::from_millis(300);
 /// What a relay may stay energised beyond its pulse.
 const BEYOND: Duration = Duration::from_secs(2);
-const KILLS: usize = 200;
+/// As few as show it; the figure in the documentation was made with `LIMEN_LAB_KILLS=200`.
+const KILLS: usize = 20;
 const STATE_OF_CHILD: &str = "LIMEN_LAB_STATE";
 
 const RELAY: u32 = 0;
@@ -304,6 +305,8 @@ fn decision_switches_the_relay_within_milliseconds_and_it_is_released_in_time() 
         door.sees(track);
         while !chip.is_high(RELAY) {
             assert!(told.elapsed() < PATIENCE, "the door did not open");
+            // The machine has two processors, and whoever watches must not take one of them.
+            std::thread::sleep(Duration::from_micros(100));
         }
         took.push(told.elapsed());
         if track % 10 == 0 {
@@ -456,7 +459,8 @@ fn killed_program_leaves_no_relay_energised() {
     let state = tempfile::tempdir().unwrap();
     let (mut energised, mut worst) = (0, Duration::ZERO);
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
-    for kill in 0..KILLS {
+    let kills = std::env::var("LIMEN_LAB_KILLS").map_or(KILLS, |kills| kills.parse().unwrap());
+    for kill in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child_opens_the_door_until_it_is_killed", "--ignored", "--nocapture"])
             .env("LIMEN_LAB_LINE", &line)
@@ -485,8 +489,8 @@ fn killed_program_leaves_no_relay_energised() {
         assert!(!chip.is_high(RELAY), "kill {kill} left the relay energised");
         worst = worst.max(killed.elapsed());
     }
-    println!("{KILLS} kills, {energised} of them with the door open; shut again after at most {worst:?}");
-    assert!(energised > KILLS / 10, "most kills found the door shut, which shows nothing: {energised}");
+    println!("{kills} kills, {energised} of them with the door open; shut again after at most {worst:?}");
+    assert!(energised > kills / 10, "most kills found the door shut, which shows nothing: {energised}");
     assert!(worst < BEYOND, "{worst:?}");
 }
 
@@ -550,28 +554,31 @@ fn oled_is_told_exactly_what_was_drawn() {
 #[test]
 #[ignore = "needs the kernel lab: tests/lab/run.sh"]
 fn framebuffer_shows_exactly_what_was_drawn() {
-    run("modprobe", &["vfb", "vfb_enable=1", "mode_option=640x480-32@60"]);
-    wait_until("the framebuffer", || Path::new("/dev/fb0").exists());
-    let bits = std::fs::read_to_string("/sys/class/graphics/fb0/bits_per_pixel").unwrap();
-    if bits.trim() != "32" {
-        std::fs::write("/sys/class/graphics/fb0/bits_per_pixel", "32").unwrap();
-    }
+    run("modprobe", &["vfb", "vfb_enable=1"]);
+    let virtual_one = || {
+        let all = std::fs::read_dir("/sys/class/graphics").unwrap();
+        all.map(|one| one.unwrap().path()).find(|one| {
+            std::fs::read_to_string(one.join("name")).is_ok_and(|name| name.trim() == "Virtual FB")
+        })
+    };
+    wait_until("the framebuffer", || virtual_one().is_some());
+    let about = virtual_one().unwrap();
+    let device = Path::new("/dev").join(about.file_name().unwrap());
+    std::fs::write(about.join("bits_per_pixel"), "32").unwrap();
     let mut config = Config::default();
     config.display.driver = DisplayDriver::Framebuffer;
+    config.display.device = Some(device.clone());
     let mut panel = Panel::open(&config).unwrap().unwrap();
     let canvas = shown(&mut panel, &Screen::Rung);
     let (width, height) = panel.size();
-    let bytes = std::fs::read("/dev/fb0").unwrap();
-    let stride: usize =
-        std::fs::read_to_string("/sys/class/graphics/fb0/stride").unwrap().trim().parse().unwrap();
-    for y in 0..height {
-        for x in 0..width {
-            let at = y as usize * stride + 4 * x as usize;
-            let drawn = canvas.to_rgb()[3 * (y * width + x) as usize..][..3].to_vec();
-            assert_eq!([bytes[at + 2], bytes[at + 1], bytes[at]], drawn[..], "at {x}, {y}");
-        }
-        if y > 40 {
-            break;
+    let bytes = std::fs::read(&device).unwrap();
+    let stride: usize = std::fs::read_to_string(about.join("stride")).unwrap().trim().parse().unwrap();
+    let drawn = canvas.to_rgb();
+    for y in 0..height as usize {
+        for x in 0..width as usize {
+            let (shown, drawn) =
+                (&bytes[y * stride + 4 * x..][..3], &drawn[3 * (y * width as usize + x)..][..3]);
+            assert_eq!([shown[2], shown[1], shown[0]], *drawn, "at {x}, {y}");
         }
     }
     println!("framebuffer of {width}x{height}");

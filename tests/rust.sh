@@ -26,6 +26,8 @@ export -f one
 
 # Those that take longest first, so that none is left to run alone at the end.
 slow='faults scene mqtt admin_jobs admin_subjects admin_events admin_upkeep daemon doctor'
+# What xargs gives is expanded by the shell that it starts.
+# shellcheck disable=SC2016
 {
     echo '--workspace --lib --bins'
     for name in $slow; do echo "--test $name"; done

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Kernel lab: a real kernel in a virtual machine with Debian's kernel. Captures from real V4L2 drivers, the door's
 # lines on a simulated GPIO chip, displays on a bus that keeps what it is told and a virtual framebuffer, storage on
-# disks that fail or are full, and a machine whose power is cut (LIMEN_LAB_CUTS times, 4 unless said).
+# disks that fail or are full, a program that is killed while the door is open (LIMEN_LAB_KILLS times, 20 unless said),
+# and a machine whose power is cut (LIMEN_LAB_CUTS times, 4 unless said).
 # Needs Debian or Ubuntu on amd64. The first run fetches about 230 MB into .setup/lab.
 # Emulated (TCG), never KVM: /dev/kvm may exist and still not work.
 set -eu
@@ -117,7 +118,7 @@ if ! [ -x "$outside" ] || ! [ -x "$inside" ] || ! [ -x "$storage" ] || ! [ -x "$
 fi
 
 cat >"$lab/share/guest.sh" <<EOF
-export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim
+export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-20}
 cd $root
 {
     $outside --ignored --test-threads=1 --nocapture
