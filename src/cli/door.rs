@@ -17,6 +17,8 @@ use super::{Answer, Context, Usage};
 
 /// Pixels of one module of a code.
 const CODE_SCALE: u32 = 10;
+/// A relay takes some milliseconds to fall off; until then nobody else may have its line.
+const FALLS_OFF: Duration = Duration::from_millis(25);
 /// A policy is a few kilobytes.
 const MOST_POLICY_BYTES: u64 = 1 << 20;
 
@@ -351,7 +353,9 @@ fn release(context: &Context) -> Result<Answer> {
         return Ok(Answer::Yes);
     };
     let spec = LineSpec::parse(relay).map_err(|error| anyhow!("door.relay: {error}"))?;
-    drop(Line::open(&spec)?);
+    let line = Line::open(&spec)?;
+    std::thread::sleep(FALLS_OFF);
+    drop(line);
     context.output.result(&json!({ "relay": "released" }), || "the relay is released".to_owned())?;
     Ok(Answer::Yes)
 }

@@ -117,8 +117,11 @@ if ! [ -x "$outside" ] || ! [ -x "$inside" ] || ! [ -x "$storage" ] || ! [ -x "$
     die "cargo named no test programs; see $lab/cargo.json"
 fi
 
+strip -o "$lab/share/limen" "${CARGO_TARGET_DIR:-target}/debug/limen"
+
 cat >"$lab/share/guest.sh" <<EOF
 export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-20}
+export LIMEN_LAB_LIMEN=$lab/share/limen
 cd $root
 {
     $outside --ignored --test-threads=1 --nocapture
