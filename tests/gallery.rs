@@ -539,7 +539,7 @@ fn schema_of_a_newer_program_is_refused() {
         matches!(error, GalleryError::Database(DatabaseError::SchemaNewer { found: 99, .. })),
         "{error:?}"
     );
-    device.connection().pragma_update(None, "user_version", 4).unwrap();
+    device.connection().pragma_update(None, "user_version", 5).unwrap();
     assert_eq!(device.open().unwrap().statistics().unwrap().subjects, 1);
 }
 
