@@ -96,7 +96,7 @@ pictures: build ## a picture of every admin page in target/pictures
 	@tools/setup.sh test
 	LIMEN_TEST_PROGRAM='$(LIMEN)' $(RUNTIME) node tests/browser/pictures.mjs
 
-lab: setup ## cameras, failing disks and power cuts with a real kernel in a virtual machine
+lab: setup ## cameras, the door, displays, failing disks and power cuts with a real kernel in a virtual machine
 	tests/lab/run.sh
 
 # -Z flags on the pinned toolchain, so that no nightly is needed. What a run learns stays out of
