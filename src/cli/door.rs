@@ -17,8 +17,8 @@ use super::{Answer, Context, Usage};
 
 /// Pixels of one module of a code.
 const CODE_SCALE: u32 = 10;
-/// A relay takes some milliseconds to fall off; until then nobody else may have its line.
-const FALLS_OFF: Duration = Duration::from_millis(25);
+/// A relay takes some milliseconds to fall off; until then, and with room, nobody else may have its line.
+const FALLS_OFF: Duration = Duration::from_millis(100);
 /// A policy is a few kilobytes.
 const MOST_POLICY_BYTES: u64 = 1 << 20;
 

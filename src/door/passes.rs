@@ -52,7 +52,6 @@ impl PassEye {
 }
 
 /// The thread, not yet running.
-#[derive(Debug)]
 pub struct PassThread {
     frames: Receiver<(PooledImage, Monotonic)>,
     door: DoorHandle,

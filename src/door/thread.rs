@@ -49,7 +49,6 @@ const TONE: Duration = Duration::from_millis(120);
 const ALARM_TONES: usize = 60;
 
 /// What happens at the door.
-#[derive(Debug)]
 pub enum DoorInput {
     /// Recognition names a face.
     Face(FaceSight, UnixMillis),
@@ -69,6 +68,22 @@ pub enum DoorInput {
     Open(String, oneshot::Sender<Ruled>),
     /// Somebody unlocks what failures have locked.
     Unlock,
+}
+
+impl std::fmt::Debug for DoorInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Face(..) => "Face",
+            Self::Stranger(..) => "Stranger",
+            Self::Left(_) => "Left",
+            Self::Presence(_) => "Presence",
+            Self::Pass(_) => "Pass",
+            Self::Pin(..) => "Pin",
+            Self::Edge(..) => "Edge",
+            Self::Open(..) => "Open",
+            Self::Unlock => "Unlock",
+        })
+    }
 }
 
 /// What became of something that was asked of the door.

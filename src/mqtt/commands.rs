@@ -143,7 +143,10 @@ pub(super) fn parse(name: &str, payload: &[u8]) -> Result<Order, Refusal> {
         "snapshot" => read::<Plain>(payload).map(|c| (c.transaction, Command::Snapshot)),
         "health" => read::<Plain>(payload).map(|c| (c.transaction, Command::Health)),
         "open_door" => read::<Plain>(payload).map(|c| (c.transaction, Command::OpenDoor)),
-        "pin" => read::<Keypad>(payload).map(|c| (c.transaction, Command::Pin(Pin(Zeroizing::new(c.pin))))),
+        // What stands there may be a PIN in a wrong place, and an answer is read by others too.
+        "pin" => read::<Keypad>(payload)
+            .map(|c| (c.transaction, Command::Pin(Pin(Zeroizing::new(c.pin)))))
+            .map_err(|_| "this is not {\"transaction\":\"1\",\"pin\":\"digits\"}".to_owned()),
         "identify" => read::<Look>(payload).and_then(|c| {
             if !(100..=LONGEST_IDENTIFY_MS).contains(&c.timeout_ms) {
                 return Err(format!(
@@ -307,6 +310,8 @@ mod tests {
             ("ring", r#"{"transaction":""}"#, None),
             ("ring", r#"{"transaction":"a\nb"}"#, None),
             ("ring", r#"{"transaction":"a","more":1}"#, Some("a")),
+            ("pin", r#"{"transaction":"a"}"#, Some("a")),
+            ("pin", r#"{"transaction":"a","pin":123456}"#, Some("a")),
             ("ring", r#"{"transaction":"a","transaction":"b"}"#, None),
             ("face_unlock", r#"{"transaction":"a"}"#, Some("a")),
             ("face_unlock", r#"{"transaction":"a","on":"yes"}"#, Some("a")),
@@ -320,6 +325,15 @@ mod tests {
         }
         let long = format!(r#"{{"transaction":"{}"}}"#, "x".repeat(65));
         assert_eq!(refused("ring", &long).transaction, None);
+    }
+
+    #[test]
+    fn pin_is_in_no_answer_and_no_debug_output() {
+        let refusal = refused("pin", r#"{"transaction":"a","pin":123456}"#);
+        assert!(!refusal.error.contains("123456"), "{}", refusal.error);
+        let order = parse("pin", br#"{"transaction":"a","pin":"123456"}"#).unwrap();
+        assert_eq!(order.command, Command::Pin(Pin(Zeroizing::new("123456".to_owned()))));
+        assert!(!format!("{order:?}").contains("123456"));
     }
 
     #[test]

@@ -46,8 +46,8 @@ const pairs = list => h('dl.pairs', null, list.filter(([, value]) => value != nu
 function state(signal) {
   return part(signal, s => get('/api/door', { signal: s, background: true }), (door, again) => {
     const locked = [door.faces_locked && 'faces', door.pins_locked && 'PINs', door.passes_locked && 'passes'].filter(Boolean);
-    const policies = { none: ['off', 'none: the door opens for nobody'], in_force: [door.dry_run ? 'paused' : 'working', door.dry_run ? 'dry run: it only says what it would do' : 'in force'], unusable: ['failed', 'not usable: the door opens for nobody'] };
-    const [code, text] = policies[door.policy];
+    const policies = { none: ['off', 'None', 'the door opens for nobody'], in_force: door.dry_run ? ['paused', 'Dry run', 'it only says what it would do'] : ['working', 'In force', null], unusable: ['failed', 'Not usable', 'the door opens for nobody'] };
+    const [code, text, means] = policies[door.policy];
     return [
       door.alarms.map(alarm => notice('bad', `Alarm: ${because(alarm)}.`)),
       door.policy === 'none' && notice('calm', 'Nobody has written a policy yet, so the door opens for nobody but the button inside and the button here.'),
@@ -55,7 +55,7 @@ function state(signal) {
       card(door.name, pairs([
         ['Lock', door.relay ? pill(door.unlocked ? 'running' : 'done', door.unlocked ? 'Open' : 'Locked') : 'This device switches none; whoever listens to its events does'],
         ['Door', door.open == null ? null : pill(door.open ? 'waiting' : 'done', door.open ? 'Open' : 'Closed')],
-        ['Policy', pill(code, text)],
+        ['Policy', [pill(code, text), means && h('span.muted', null, ` ${means}`)]],
         ['Face unlock', door.face_unlock ? pill('working', 'On') : pill('off', 'Off')],
         ['Locked after failures', locked.length ? pill('failed', locked.join(', ')) : 'nothing'],
       ]),

@@ -41,7 +41,7 @@ pub struct NewCredential {
 }
 
 /// What was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MadeCredential {
     /// Its number.
     pub id: CredentialId,
@@ -49,6 +49,12 @@ pub struct MadeCredential {
     pub pin: Option<String>,
     /// The code of a pass.
     pub code: Option<PassCode>,
+}
+
+impl std::fmt::Debug for MadeCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MadeCredential {{ {} }}", self.id.0)
+    }
 }
 
 /// A PIN or pass in a list.
