@@ -189,7 +189,8 @@ impl Loopback {
         run("modprobe", &["videodev"]);
         run("insmod", &[&std::env::var("LIMEN_LAB_LOOPBACK").unwrap(), "video_nr=0", "exclusive_caps=1"]);
         wait_until("the device file", || Path::new("/dev/video0").exists());
-        let feed = ["feed", "/dev/video0", "512", "640", "10"];
+        // Slowly: the loopback writes into a buffer that a reader still holds when that takes longer than a few frames.
+        let feed = ["feed", "/dev/video0", "512", "640", "3"];
         Self(Command::new(lab_program()).args(feed).args(pictures).spawn().unwrap())
     }
 }

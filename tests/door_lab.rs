@@ -49,8 +49,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PULSE: Duration = Duration::from_millis(300);
 /// What a relay may stay energised beyond its pulse.
 const BEYOND: Duration = Duration::from_secs(2);
-/// As few as show it; the figure in the documentation was made with `LIMEN_LAB_KILLS=200`.
-const KILLS: usize = 20;
+/// As few as show it; more with `LIMEN_LAB_KILLS=200`.
+const KILLS: usize = 10;
 const STATE_OF_CHILD: &str = "LIMEN_LAB_STATE";
 
 const RELAY: u32 = 0;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Kernel lab: a real kernel in a virtual machine with Debian's kernel. Captures from real V4L2 drivers, the door's
 # lines on a simulated GPIO chip, displays on a bus that keeps what it is told and a virtual framebuffer, storage on
-# disks that fail or are full, a program that is killed while the door is open (LIMEN_LAB_KILLS times, 20 unless said),
+# disks that fail or are full, a program that is killed while the door is open (LIMEN_LAB_KILLS times, 10 unless said),
 # and a machine whose power is cut (LIMEN_LAB_CUTS times, 4 unless said).
 # Needs Debian or Ubuntu on amd64. The first run fetches about 230 MB into .setup/lab.
 # Emulated (TCG), never KVM: /dev/kvm may exist and still not work.
@@ -120,7 +120,7 @@ fi
 strip -o "$lab/share/limen" "${CARGO_TARGET_DIR:-target}/debug/limen"
 
 cat >"$lab/share/guest.sh" <<EOF
-export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-20}
+export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-10}
 export LIMEN_LAB_LIMEN=$lab/share/limen
 cd $root
 {
