@@ -591,9 +591,22 @@ mod tests {
         jobs.pause(id).unwrap();
         step.send(()).unwrap();
         jobs.cancel(id).unwrap();
-        jobs.resume(id).unwrap();
         let view = until(&jobs, id, |view| view.state == JobState::Cancelled);
         assert_eq!((view.done, view.ended_at.is_some()), (1, true));
+        assert_eq!(jobs.resume(id), Err(JobRefusal::Ended));
+    }
+
+    #[test]
+    fn cancelled_job_that_is_resumed_before_its_next_checkpoint_stays_cancelled() {
+        let (_, jobs) = jobs();
+        let (id, step, told) = stepping(&jobs, JobKind::Import);
+        step.send(()).unwrap();
+        told.recv_timeout(PATIENCE).unwrap();
+        jobs.cancel(id).unwrap();
+        jobs.resume(id).unwrap();
+        step.send(()).unwrap();
+        let view = until(&jobs, id, |view| view.state == JobState::Cancelled);
+        assert_eq!(view.done, 1);
     }
 
     #[test]
