@@ -339,7 +339,7 @@ settings! {
         debounce_ms: u32 = 20, unit "ms", within 0..=1000;
         /// File that is there once the clock has been set since the machine started. Until then nothing opens by a
         /// schedule. Empty: the clock is always trusted, as with one that has a battery.
-        clock_file: Option<PathBuf> = Some("/run/systemd/timesync/synchronized".into()), effect file;
+        clock_file: Option<PathBuf> = Some(crate::machine::SYNCHRONISED.into()), effect file;
     }
 
     /// A display beside the door, which tells visitors what to do and why they are kept out.

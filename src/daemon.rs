@@ -302,7 +302,6 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         settings,
         rubbish: false,
         faces: 0,
-        clock: Arc::clone(&clock),
     };
     supervisor.spawn("recogniser", RECOGNISER_SILENCE, move |beat| recogniser.run(&thresholds, beat))?;
 

@@ -34,15 +34,13 @@ pub mod relay;
 mod tests;
 pub mod thread;
 
-use std::sync::LazyLock;
-
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use thread::{DoorHandle, Ruled};
 
 /// PINs that are computed at a time: each takes 8 MiB.
-static COMPUTING: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(1));
+static COMPUTING: Semaphore = Semaphore::const_new(1);
 
 /// Enters a PIN: computes what is kept of it on a thread that may take its time, and asks the door. None where
 /// the door does not answer. Of a task.

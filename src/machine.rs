@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::bench::memory::ResidentMemory;
 
+/// What systemd-timesyncd leaves when it has set the clock since boot.
+pub const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 /// None of these files is longer, whatever the kernel puts there.
 const MAX_BYTES: u64 = 16 << 10;
 /// Zones and cooling devices looked at: boards have a handful.

@@ -446,8 +446,9 @@ impl Recogniser {
             self.decided(captured_at, picture, track, verdict, events);
         }
         self.sights.clear();
+        let captured_wall = self.wall(captured_at);
         for track in looked_at {
-            self.sights.extend(self.sight(captured_at, track));
+            self.sights.extend(self.sight(captured_at, captured_wall, track));
         }
         if let Some(eye) = self.eye.as_mut().filter(|eye| eye.wants(captured_at)) {
             let mut image = self.pictures.take();
@@ -464,7 +465,7 @@ impl Recogniser {
     }
 
     /// Who a face is that was just looked at, if the newest probe confirms that.
-    fn sight(&self, captured: Monotonic, track: TrackId) -> Option<FaceSight> {
+    fn sight(&self, captured: Monotonic, captured_at: UnixMillis, track: TrackId) -> Option<FaceSight> {
         let visit = self.visitors.visit(track)?;
         let Some(Verdict::Identified { candidate, agreeing_probes, .. }) = visit.verdict() else {
             return None;
@@ -475,7 +476,7 @@ impl Recogniser {
         }
         let score_above = candidate.score.get() - self.thresholds.threshold.get();
         let strength = FaceStrength { score_above, probes: *agreeing_probes, pad: Pad::NotEvaluated };
-        Some(FaceSight { track, subject: candidate.subject, strength, captured })
+        Some(FaceSight { track, subject: candidate.subject, strength, captured, captured_at })
     }
 
     /// Ends all visits, when the source is gone.

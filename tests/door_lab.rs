@@ -272,9 +272,9 @@ impl Door {
 
     fn sees(&self, track: u64) {
         let strength = FaceStrength { score_above: 0.3, probes: 3, pad: Pad::NotEvaluated };
-        let captured = SystemClock.monotonic();
-        let sight = FaceSight { track: TrackId(track), subject: self.subject, strength, captured };
-        self.handle.tell(DoorInput::Face(sight, SystemClock.wall()));
+        let (captured, captured_at) = (SystemClock.monotonic(), SystemClock.wall());
+        let (track, subject) = (TrackId(track), self.subject);
+        self.handle.tell(DoorInput::Face(FaceSight { track, subject, strength, captured, captured_at }));
     }
 
     fn events(&self) -> Vec<limen::event_store::RecordedEvent> {

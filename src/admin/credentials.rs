@@ -53,7 +53,6 @@ pub(super) fn operations() -> Vec<Operation> {
             .gives_bytes(&["image/png"])
             .refuses(&[404, 409]),
         Operation::get("/api/passes/{link}", Access::Public, "show_rotating_pass", rotating)
-            .public()
             .about("The code of a rotating pass as of this moment, for whoever holds its link.")
             .gives_bytes(&["image/png"])
             .refuses(&[404]),

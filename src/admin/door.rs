@@ -19,7 +19,7 @@ use crate::clock::UnixMillis;
 use crate::door::book::{DoorBook, PolicyState};
 use crate::door::enter_pin;
 use crate::door::policy::{
-    Claim, FaceStrength, Hindrance, Locked, Needs, Pad, Person, Policy, PolicyDocument, PolicyProblem,
+    Claim, FaceStrength, Hindrance, Locked, Needs, Pad, Person, Policy, PolicyDocument, PolicyProblem, Rule,
     Situation,
 };
 use crate::door::thread::{DoorInput, DoorState, Ruled};
@@ -216,10 +216,8 @@ async fn preview(State(site): State<Arc<Site>>) -> Json<Preview> {
     let (book, now) = (site.door.book(), site.clock.wall());
     let trusted = site.door.state().borrow().clock_trusted;
     let gallery = site.store.gallery().current();
-    let mut rules = Vec::new();
     let policy = book.in_force();
-    for rule in policy.iter().flat_map(|policy| policy.rules()) {
-        let Some(policy) = policy else { continue };
+    let preview = |policy: &Policy, rule: &Rule| {
         let valid = |person: &Person| person.expires_at.is_none_or(|at| now < at);
         let members = book.people.iter().filter(|(_, person)| rule.is_for(person) && valid(person));
         let (mut people, mut names) = (0, Vec::new());
@@ -230,25 +228,22 @@ async fn preview(State(site): State<Arc<Site>>) -> Json<Preview> {
             }
         }
         names.sort_unstable();
-        rules.push(RulePreview {
+        RulePreview {
             name: rule.name.clone(),
             needs: rule.needs,
             open: policy.is_open(rule, now),
             changes_at: policy.next_change(rule, now).map(|at| at.0),
             people,
             names,
-        });
-    }
+        }
+    };
+    let rules = |policy: &Arc<Policy>| policy.rules().iter().map(|rule| preview(policy, rule)).collect();
     Json(Preview {
         at: now.0,
-        local: policy.and_then(|policy| local(policy, now)),
+        local: policy.and_then(|policy| policy.calendar().local_text(now)),
         clock_trusted: trusted,
-        rules,
+        rules: policy.map(rules).unwrap_or_default(),
     })
-}
-
-fn local(policy: &Policy, at: UnixMillis) -> Option<String> {
-    policy.calendar().local_text(at)
 }
 
 /// Somebody who comes.
@@ -339,7 +334,7 @@ async fn simulate(
         reason: weighed.result.err(),
         rule: rule.map(|rule| rule.name.clone()),
         until: rule.and_then(|rule| policy.next_change(rule, at)).map(|at| at.0),
-        local: local(&policy, at),
+        local: policy.calendar().local_text(at),
         by_rule,
     }))
 }

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use super::{Report, TICK};
 use crate::camera::capture::{CaptureShared, CaptureState, Waited};
-use crate::clock::Clock;
 use crate::door::thread::{DoorHandle, DoorInput};
 use crate::event::{IdentityEvent, Outcome};
 use crate::event_store::StoreHandle;
@@ -56,7 +55,6 @@ pub(super) struct RecogniserThread {
     pub(super) rubbish: bool,
     /// Faces in view, as the door was told last.
     pub(super) faces: u32,
-    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl RecogniserThread {
@@ -115,13 +113,8 @@ impl RecogniserThread {
 
     /// Before anything is written down: whoever stands there waits for it.
     fn tell_the_door(&mut self, events: &[IdentityEvent]) {
-        let wall = |captured| {
-            let event = events.iter().find(|event| event.captured == captured);
-            event.map_or_else(|| self.clock.wall(), |event| event.captured_at)
-        };
-        let sights: Vec<_> = self.recogniser.take_sights().collect();
-        for sight in sights {
-            self.door.tell(DoorInput::Face(sight, wall(sight.captured)));
+        for sight in self.recogniser.take_sights() {
+            self.door.tell(DoorInput::Face(sight));
         }
         for event in events {
             match event.outcome {

@@ -138,8 +138,7 @@ impl DisplayThread {
             .filter(|_| state.clock_trusted)
             .and_then(|policy| policy.calendar().hour_and_minute(self.clock.wall()));
         // Where one means is locked the others go on, and the screen says nothing of it.
-        let all = state.faces_locked && state.pins_locked && state.passes_locked;
-        let locked = (all || state.faces_locked).then(|| self.door.locked_for(now)).flatten();
+        let locked = state.faces_locked.then(|| self.door.locked_for(now)).flatten();
         Conditions {
             time,
             offline: degraded(Part::Broker),

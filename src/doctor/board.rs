@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use super::{Check, Finding, size, within};
 use crate::clock::UnixMillis;
-use crate::machine::{Memory, Slowed};
+use crate::machine::{self, Memory, Slowed};
 
 /// 2026-11-01: no program of this version ran before.
 const RELEASED: UnixMillis = UnixMillis(1_793_491_200_000);
-/// What systemd-timesyncd leaves when it has set the clock since boot.
-const SYNCHRONISED: &str = "/run/systemd/timesync/synchronized";
 /// What a running daemon needs, with room for the page cache that the database wants.
 const LEAST_AVAILABLE: u64 = 128 << 20;
 /// Boards slow down from about 80 degrees, and switch off above 100.
@@ -20,7 +18,7 @@ const HOT_C: f32 = 95.0;
 
 /// Whether something keeps the clock right, as far as the system tells.
 fn is_synchronised() -> Option<bool> {
-    if Path::new(SYNCHRONISED).exists() {
+    if Path::new(machine::SYNCHRONISED).exists() {
         return Some(true);
     }
     // It asks the kernel, and so knows of chrony and ntpd too.

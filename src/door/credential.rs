@@ -31,6 +31,9 @@ const VERSION: u8 = 1;
 const CODE_BYTES: usize = 8;
 const TAG_BYTES: usize = 16;
 const PASS_BYTES: usize = 1 + CODE_BYTES + 4 + TAG_BYTES;
+/// What the tag of a pass is made under, and that of the link to a rotating one.
+const PASS_LABEL: &str = "limen/1/pass";
+const LINK_LABEL: &str = "limen/1/pass link";
 const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// A PIN or pass, by its number on this device. Counted up and never given twice.
@@ -124,12 +127,21 @@ impl DoorSecret {
         Self(bytes)
     }
 
-    fn mac(&self, label: &str, data: &[u8]) -> [u8; 32] {
+    fn hmac(&self, label: &str, data: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
         mac.update(label.as_bytes());
         mac.update(&[0]);
         mac.update(data);
-        mac.finalize().into_bytes().into()
+        mac
+    }
+
+    fn mac(&self, label: &str, data: &[u8]) -> [u8; 32] {
+        self.hmac(label, data).finalize().into_bytes().into()
+    }
+
+    /// In constant time.
+    fn is_tag(&self, label: &str, data: &[u8], tag: &[u8]) -> bool {
+        self.hmac(label, data).verify_truncated_left(tag).is_ok()
     }
 
     /// What is kept of a PIN; none for text that cannot be one. Takes tens of milliseconds and 8 MiB.
@@ -161,7 +173,7 @@ impl DoorSecret {
         bytes[0] = VERSION;
         bytes[1..9].copy_from_slice(&code.0);
         bytes[9..13].copy_from_slice(&window.to_be_bytes());
-        let tag = self.tag("limen/1/pass", &bytes[..13]);
+        let tag = self.tag(PASS_LABEL, &bytes[..13]);
         bytes[13..].copy_from_slice(&tag);
         format!("{PASS_PREFIX}{}", base32(&bytes))
     }
@@ -173,11 +185,7 @@ impl DoorSecret {
         let Some(bytes) = bytes.filter(|bytes| bytes[0] == VERSION) else {
             return Some(Err(PassFault::Malformed));
         };
-        // In constant time.
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(b"limen/1/pass\0");
-        mac.update(&bytes[..13]);
-        if mac.verify_truncated_left(&bytes[13..]).is_err() {
+        if !self.is_tag(PASS_LABEL, &bytes[..13], &bytes[13..]) {
             return Some(Err(PassFault::Forged));
         }
         Some(Ok(ReadPass {
@@ -188,7 +196,7 @@ impl DoorSecret {
 
     /// What opens the page that shows a rotating pass.
     pub fn link(&self, code: PassCode) -> String {
-        let tag = self.tag("limen/1/pass link", &code.0);
+        let tag = self.tag(LINK_LABEL, &code.0);
         base32(&[code.0.as_slice(), &tag].concat())
     }
 
@@ -196,10 +204,7 @@ impl DoorSecret {
     pub fn read_link(&self, link: &str) -> Option<PassCode> {
         let bytes: [u8; CODE_BYTES + TAG_BYTES] = from_base32(link)?.try_into().ok()?;
         let code = PassCode(std::array::from_fn(|at| bytes[at]));
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of any length");
-        mac.update(b"limen/1/pass link\0");
-        mac.update(&code.0);
-        mac.verify_truncated_left(&bytes[CODE_BYTES..]).ok().map(|()| code)
+        self.is_tag(LINK_LABEL, &code.0, &bytes[CODE_BYTES..]).then_some(code)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use gpiocdev::Request;
 use gpiocdev::line::{Bias, EdgeDetection, EdgeKind, Value};
+use gpiocdev::request::Builder;
 use thiserror::Error;
 
 /// As the kernel tells whoever else asks for the line.
@@ -116,6 +117,20 @@ impl LineSpec {
         }
     }
 
+    /// A request of the line, without its direction yet; and its number on the chip.
+    fn builder(&self) -> Result<(Builder, u32), GpioError> {
+        let (chip, offset) = self.find()?;
+        let mut builder = Request::builder();
+        builder.on_chip(chip).with_consumer(CONSUMER).with_line(offset);
+        if self.active_low {
+            builder.as_active_low();
+        }
+        if self.bias.is_some() {
+            builder.with_bias(self.bias);
+        }
+        Ok((builder, offset))
+    }
+
     fn refused(&self, what: &'static str) -> impl Fn(gpiocdev::Error) -> GpioError + '_ {
         move |source| GpioError::Refused { what, line: self.name(), source }
     }
@@ -132,15 +147,7 @@ pub struct Output {
 impl Output {
     /// Takes the line, inactive.
     pub fn open(spec: &LineSpec) -> Result<Self, GpioError> {
-        let (chip, offset) = spec.find()?;
-        let mut builder = Request::builder();
-        builder.on_chip(chip).with_consumer(CONSUMER).with_line(offset);
-        if spec.active_low {
-            builder.as_active_low();
-        }
-        if spec.bias.is_some() {
-            builder.with_bias(spec.bias);
-        }
+        let (mut builder, offset) = spec.builder()?;
         builder.as_output(Value::Inactive);
         let request = builder.request().map_err(spec.refused("take"))?;
         Ok(Self { spec: spec.clone(), request, offset })
@@ -173,16 +180,8 @@ pub struct Input {
 impl Input {
     /// Takes the line, and has the kernel tell its edges once they have been steady for `debounce`.
     pub fn open(spec: &LineSpec, debounce: Duration) -> Result<Self, GpioError> {
-        let (chip, offset) = spec.find()?;
-        let mut builder = Request::builder();
-        builder.on_chip(chip).with_consumer(CONSUMER).with_line(offset).as_input();
-        if spec.active_low {
-            builder.as_active_low();
-        }
-        if spec.bias.is_some() {
-            builder.with_bias(spec.bias);
-        }
-        builder.with_edge_detection(EdgeDetection::BothEdges).with_debounce_period(debounce);
+        let (mut builder, offset) = spec.builder()?;
+        builder.as_input().with_edge_detection(EdgeDetection::BothEdges).with_debounce_period(debounce);
         let request = builder.request().map_err(spec.refused("watch"))?;
         Ok(Self { spec: spec.clone(), request, offset })
     }

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::credential::{CredentialId, Holder, PassFault};
-use super::policy::{Claim, FaceStrength, Hindrance, Locked, Person, Policy, Situation};
+use super::policy::{Claim, FaceStrength, Hindrance, Locked, Needs, Person, Policy, Situation};
 use crate::clock::{Monotonic, UnixMillis};
 use crate::gallery::SubjectId;
 use crate::track::TrackId;
@@ -134,6 +134,21 @@ pub enum Factor {
     Pass,
 }
 
+impl Factor {
+    /// What stands in between as long as it is missing.
+    pub fn hindrance(self) -> Hindrance {
+        match self {
+            Self::Face => Hindrance::NeedsFace,
+            Self::Pin => Hindrance::NeedsPin,
+            Self::Pass => Hindrance::NeedsPass,
+        }
+    }
+
+    fn wanted(result: Result<(), Hindrance>) -> Option<Self> {
+        [Self::Face, Self::Pin, Self::Pass].into_iter().find(|factor| result == Err(factor.hindrance()))
+    }
+}
+
 /// What the doorkeeper says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -154,6 +169,8 @@ pub struct FaceSight {
     pub strength: FaceStrength,
     /// When the decisive frame was captured.
     pub captured: Monotonic,
+    /// The same by the wall clock.
+    pub captured_at: UnixMillis,
 }
 
 /// A PIN or pass that is genuine.
@@ -222,13 +239,10 @@ impl LockOut {
 #[derive(Clone, Debug)]
 struct Waiting {
     holder: Holder,
-    face: Option<(TrackId, FaceStrength)>,
-    pin: Option<CredentialId>,
-    pass: Option<CredentialId>,
+    factors: Factors,
     until: Monotonic,
     /// What it was taken for.
     rule: Option<String>,
-    way: Way,
 }
 
 /// What was said of a face in view.
@@ -271,11 +285,6 @@ impl Keeper {
         self.waiting.clear();
     }
 
-    /// The policy in force.
-    pub fn policy(&self) -> Option<&Arc<Policy>> {
-        self.policy.as_ref()
-    }
-
     /// Faces may open from now on, or not.
     pub fn set_face_unlock(&mut self, on: bool) {
         if std::mem::replace(&mut self.face_unlock, on) != on {
@@ -292,10 +301,10 @@ impl Keeper {
         }
     }
 
-    /// How long any means stays locked; none where nothing is.
-    pub fn locked_for(&self, now: Monotonic) -> Option<Duration> {
+    /// Until when any means stays locked; none where nothing is.
+    pub fn locked_until(&self, now: Monotonic) -> Option<Monotonic> {
         let until = [&self.face, &self.pin, &self.pass].into_iter().filter_map(|means| means.until);
-        until.map(|until| until.since(now)).filter(|left| !left.is_zero()).max()
+        until.filter(|until| now < *until).max()
     }
 
     /// Unlocks everything, by hand.
@@ -318,11 +327,9 @@ impl Keeper {
         let Some(person) = self.people.get(&sight.subject).cloned() else {
             return self.deny_face(sight, Denial::Hindrance(Hindrance::NotAdmitted));
         };
-        let shown = self.waiting.iter().find(|waiting| waiting.holder == holder);
-        let (pin, pass) = shown.map_or((None, None), |waiting| (waiting.pin, waiting.pass));
-        let factors = Factors { face: Some((sight.track, sight.strength)), pin, pass };
-        let steps = self.weigh(&policy, holder, person, factors, moment);
-        self.once_per_visit(sight, steps)
+        let factors = Factors { face: Some((sight.track, sight.strength)), ..self.shown(holder) };
+        let step = self.weigh(&policy, holder, &person, factors, moment);
+        self.once_per_visit(sight, step)
     }
 
     /// A face that is nobody's.
@@ -336,8 +343,7 @@ impl Keeper {
         if said.granted || said.denied.replace(denial) == Some(denial) {
             return Vec::new();
         }
-        let dry_run = policy.document().dry_run;
-        vec![Step::Ruling(Ruling { track: Some(track), dry_run, ..Ruling::denied(Way::Face, denial) })]
+        vec![Step::Ruling(Ruling { track: Some(track), ..self.denied(Way::Face, denial) })]
     }
 
     /// The face has left.
@@ -366,23 +372,22 @@ impl Keeper {
             false if self.policy.is_none() => Denial::Hindrance(Hindrance::NotAdmitted),
             false => return Ok(()),
         };
-        let dry_run = self.policy.as_ref().is_none_or(|policy| policy.document().dry_run);
-        Err(Ruling { dry_run, ..Ruling::denied(way, denial) })
+        Err(self.denied(way, denial))
     }
 
     /// A PIN or pass that is none, or no longer.
     pub fn failed(&mut self, way: Way, denial: Denial, id: Option<CredentialId>, now: Monotonic) -> Ruling {
-        let Some(policy) = self.policy.clone() else { return Ruling::denied(way, denial) };
         let means = match way {
             Way::Pin => Some(&mut self.pin),
             Way::Pass => Some(&mut self.pass),
             _ => None,
         };
         // Text that is no pass at all is not an attempt: any poster has a code.
-        if let Some(means) = means.filter(|_| denial != Denial::Pass(PassFault::Malformed)) {
-            means.fail(now, &policy);
+        let means = means.filter(|_| denial != Denial::Pass(PassFault::Malformed));
+        if let (Some(means), Some(policy)) = (means, &self.policy) {
+            means.fail(now, policy);
         }
-        Ruling { credential: id, dry_run: policy.document().dry_run, ..Ruling::denied(way, denial) }
+        Ruling { credential: id, ..self.denied(way, denial) }
     }
 
     /// A genuine PIN or pass.
@@ -393,26 +398,18 @@ impl Keeper {
             Holder::Subject(subject) => match self.people.get(&subject) {
                 Some(person) => person.clone(),
                 None => {
-                    let denial = Denial::Hindrance(Hindrance::NotAdmitted);
-                    let dry_run = policy.document().dry_run;
-                    let id = Some(presented.id);
-                    let ruling = Ruling { credential: id, dry_run, ..Ruling::denied(way, denial) };
-                    return vec![Step::Ruling(ruling)];
+                    let denied = self.denied(way, Denial::Hindrance(Hindrance::NotAdmitted));
+                    return vec![Step::Ruling(Ruling { credential: Some(presented.id), ..denied })];
                 }
             },
             Holder::Visitor(_) => presented.person.clone(),
         };
-        let shown = self.waiting.iter().find(|waiting| waiting.holder == presented.holder);
-        let mut factors = shown.map_or(Factors::default(), |waiting| Factors {
-            face: waiting.face,
-            pin: waiting.pin,
-            pass: waiting.pass,
-        });
+        let mut factors = self.shown(presented.holder);
         match way {
             Way::Pin => factors.pin = Some(presented.id),
             _ => factors.pass = Some(presented.id),
         }
-        self.weigh(&policy, presented.holder, person, factors, moment)
+        vec![self.weigh(&policy, presented.holder, &person, factors, moment)]
     }
 
     /// Somebody opens by hand, from the page or over the broker.
@@ -441,17 +438,15 @@ impl Keeper {
     pub fn tick(&mut self, now: Monotonic) -> Vec<Step> {
         let (over, left) = std::mem::take(&mut self.waiting).into_iter().partition(|w| now >= w.until);
         self.waiting = left;
-        let dry_run = self.policy.as_ref().is_none_or(|policy| policy.document().dry_run);
         let over: Vec<Waiting> = over;
         over.into_iter()
-            .map(|waiting| {
+            .map(|Waiting { holder, factors, rule, .. }| {
                 Step::Ruling(Ruling {
-                    subject: waiting.holder.subject(),
-                    track: waiting.face.map(|(track, _)| track),
-                    rule: waiting.rule,
-                    dry_run,
-                    credential: waiting.pin.or(waiting.pass),
-                    ..Ruling::denied(waiting.way, Denial::SecondFactorMissing)
+                    subject: holder.subject(),
+                    track: factors.face.map(|(track, _)| track),
+                    rule,
+                    credential: factors.pin.or(factors.pass),
+                    ..self.denied(factors.way(), Denial::SecondFactorMissing)
                 })
             })
             .collect()
@@ -460,6 +455,17 @@ impl Keeper {
     /// When [`tick`](Self::tick) has something to do next.
     pub fn next_tick(&self) -> Option<Monotonic> {
         self.waiting.iter().map(|waiting| waiting.until).min()
+    }
+
+    /// What somebody has shown already who needs to show more.
+    fn shown(&self, holder: Holder) -> Factors {
+        let waiting = self.waiting.iter().find(|waiting| waiting.holder == holder);
+        waiting.map_or_else(Factors::default, |waiting| waiting.factors)
+    }
+
+    fn denied(&self, way: Way, denial: Denial) -> Ruling {
+        let dry_run = self.policy.as_ref().is_none_or(|policy| policy.document().dry_run);
+        Ruling { dry_run, ..Ruling::denied(way, denial) }
     }
 
     fn too_often(&mut self, now: Monotonic, most: u32) -> bool {
@@ -485,13 +491,13 @@ impl Keeper {
         &mut self,
         policy: &Arc<Policy>,
         holder: Holder,
-        person: Person,
+        person: &Person,
         factors: Factors,
         moment: &Moment,
-    ) -> Vec<Step> {
+    ) -> Step {
         let situation = self.situation(policy, holder, moment);
         let claim = Claim {
-            person: &person,
+            person,
             face: factors.face.map(|(_, strength)| strength),
             pin: factors.pin.is_some(),
             pass: factors.pass.is_some(),
@@ -504,7 +510,7 @@ impl Keeper {
             subject: holder.subject(),
             track: factors.face.map(|(track, _)| track),
             way: match (weighed.result, rule) {
-                (Ok(()), Some(rule)) => way_of(rule.needs),
+                (Ok(()), Some(rule)) => rule.needs.into(),
                 _ => factors.way(),
             },
             result: weighed.result.map_err(Denial::Hindrance),
@@ -515,86 +521,61 @@ impl Keeper {
             score_above: strength.map(|strength| strength.score_above),
             probes: strength.map(|strength| strength.probes),
         };
-        let wants = match weighed.result {
-            Err(Hindrance::NeedsPin) => Some(Factor::Pin),
-            Err(Hindrance::NeedsPass) => Some(Factor::Pass),
-            Err(Hindrance::NeedsFace) => Some(Factor::Face),
-            _ => None,
-        };
         let known = self.waiting.iter().position(|waiting| waiting.holder == holder);
-        match (weighed.result, wants) {
-            (Ok(()), _) => {
-                known.map(|place| self.waiting.swap_remove(place));
-                self.opened_for.push_back((holder, now));
-                self.openings.push_back(now);
-                vec![Step::Ruling(ruling)]
-            }
-            (Err(_), Some(factor)) => {
-                let until = now + Duration::from_secs(policy.document().second_factor_s.into());
-                let Factors { face, pin, pass } = factors;
-                let (way, rule) = (ruling.way, ruling.rule);
-                match known {
-                    // The time runs from the first of them: looking on does not prolong it.
-                    Some(place) => {
-                        let old = &mut self.waiting[place];
-                        (old.face, old.pin, old.pass, old.way) = (face, pin, pass, way);
-                    }
-                    None => {
-                        if self.waiting.len() == WAITING {
-                            self.waiting.remove(0);
-                        }
-                        self.waiting.push(Waiting { holder, face, pin, pass, until, rule, way });
-                    }
-                }
-                vec![Step::Prompt(factor)]
-            }
-            (Err(_), None) => vec![Step::Ruling(ruling)],
+        if weighed.result.is_ok() {
+            known.map(|place| self.waiting.swap_remove(place));
+            self.opened_for.push_back((holder, now));
+            self.openings.push_back(now);
         }
+        let Some(factor) = Factor::wanted(weighed.result) else { return Step::Ruling(ruling) };
+        match known {
+            // The time runs from the first of them: looking on does not prolong it.
+            Some(place) => self.waiting[place].factors = factors,
+            None => {
+                if self.waiting.len() == WAITING {
+                    self.waiting.remove(0);
+                }
+                let until = now + Duration::from_secs(policy.document().second_factor_s.into());
+                self.waiting.push(Waiting { holder, factors, until, rule: ruling.rule });
+            }
+        }
+        Step::Prompt(factor)
     }
 
     /// Of what is said at every look at a face, only what is new.
-    fn once_per_visit(&mut self, sight: &FaceSight, steps: Vec<Step>) -> Vec<Step> {
+    fn once_per_visit(&mut self, sight: &FaceSight, step: Step) -> Vec<Step> {
         while self.said.len() > TRACKS {
             self.said.pop_first();
         }
         let said = self.said.entry(sight.track).or_default();
-        steps
-            .into_iter()
-            .filter_map(|step| match step {
-                Step::Ruling(ruling) => match ruling.result {
-                    Ok(()) => {
-                        (said.granted, said.pending) = (true, None);
-                        Some(Step::Ruling(ruling))
-                    }
-                    // It may still pass; only if the visit ends like this it was turned away.
-                    Err(Denial::Hindrance(hindrance)) if hindrance.may_pass() => {
-                        said.pending = Some(ruling);
-                        None
-                    }
-                    Err(denial) => {
-                        said.pending = None;
-                        (said.denied.replace(denial) != Some(denial)).then_some(Step::Ruling(ruling))
-                    }
-                },
-                prompt => {
-                    said.pending = None;
-                    Some(prompt)
+        said.pending = None;
+        let is_new = match &step {
+            Step::Prompt(_) => true,
+            Step::Ruling(ruling) => match ruling.result {
+                Ok(()) => {
+                    said.granted = true;
+                    true
                 }
-            })
-            .collect()
+                // It may still pass; only if the visit ends like this it was turned away.
+                Err(Denial::Hindrance(hindrance)) if hindrance.may_pass() => {
+                    said.pending = Some(ruling.clone());
+                    false
+                }
+                Err(denial) => said.denied.replace(denial) != Some(denial),
+            },
+        };
+        is_new.then_some(step).into_iter().collect()
     }
 
     fn deny_face(&mut self, sight: &FaceSight, denial: Denial) -> Vec<Step> {
-        let dry_run = self.policy.as_ref().is_none_or(|policy| policy.document().dry_run);
         let ruling = Ruling {
             subject: Some(sight.subject),
             track: Some(sight.track),
-            dry_run,
             score_above: Some(sight.strength.score_above),
             probes: Some(sight.strength.probes),
-            ..Ruling::denied(Way::Face, denial)
+            ..self.denied(Way::Face, denial)
         };
-        self.once_per_visit(sight, vec![Step::Ruling(ruling)])
+        self.once_per_visit(sight, Step::Ruling(ruling))
     }
 }
 
@@ -618,14 +599,15 @@ impl Factors {
     }
 }
 
-fn way_of(needs: super::policy::Needs) -> Way {
-    use super::policy::Needs;
-    match needs {
-        Needs::Face => Way::Face,
-        Needs::FaceAndPin => Way::FaceAndPin,
-        Needs::FaceAndPass => Way::FaceAndPass,
-        Needs::Pin => Way::Pin,
-        Needs::Pass => Way::Pass,
+impl From<Needs> for Way {
+    fn from(needs: Needs) -> Self {
+        match needs {
+            Needs::Face => Self::Face,
+            Needs::FaceAndPin => Self::FaceAndPin,
+            Needs::FaceAndPass => Self::FaceAndPass,
+            Needs::Pin => Self::Pin,
+            Needs::Pass => Self::Pass,
+        }
     }
 }
 

@@ -392,11 +392,6 @@ impl Hindrance {
     pub fn may_pass(self) -> bool {
         matches!(self, Self::MoreProbes | Self::HigherScore)
     }
-
-    /// Whether another factor would help.
-    pub fn wants_factor(self) -> bool {
-        matches!(self, Self::NeedsPin | Self::NeedsPass | Self::NeedsFace)
-    }
 }
 
 /// The answer to a claim.

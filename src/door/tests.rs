@@ -56,7 +56,8 @@ fn at(ms: u64) -> Moment {
 
 fn sight(track: u64, subject: SubjectId, probes: u32, ms: u64) -> FaceSight {
     let strength = FaceStrength { score_above: 0.2, probes, pad: Pad::NotEvaluated };
-    FaceSight { track: TrackId(track), subject, strength, captured: at(ms).monotonic }
+    let Moment { monotonic: captured, wall: captured_at, .. } = at(ms);
+    FaceSight { track: TrackId(track), subject, strength, captured, captured_at }
 }
 
 fn ruling(steps: &[Step]) -> &Ruling {

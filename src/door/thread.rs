@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::book::{DoorBook, PolicyState};
 use super::condition::DoorCondition;
-use super::credential::{CredentialId, PassFault};
+use super::credential::CredentialId;
 use super::gpio::{LineSpec, Output};
 use super::inputs::InputKind;
 use super::keeper::{Denial, FaceSight, Factor, Keeper, Moment, Ruling, Step, Way};
@@ -35,6 +35,8 @@ const INPUTS: usize = 64;
 const TICK: Duration = Duration::from_millis(100);
 /// How often is looked whether the clock has been set.
 const CLOCK_LOOK: Duration = Duration::from_secs(5);
+/// How long a line that cannot be taken is left alone.
+const RETRY: Duration = Duration::from_secs(5);
 /// For so long after a pulse, opening the door is not forcing it.
 const GRACE: Duration = Duration::from_secs(5);
 /// What a listener may lag behind.
@@ -51,7 +53,7 @@ const ALARM_TONES: usize = 60;
 /// What happens at the door.
 pub enum DoorInput {
     /// Recognition names a face.
-    Face(FaceSight, UnixMillis),
+    Face(FaceSight),
     /// A face is nobody's.
     Stranger(TrackId, Monotonic, UnixMillis),
     /// A face has left.
@@ -106,7 +108,7 @@ pub enum DoorNews {
     Prompt(Factor),
     /// Somebody rang.
     Rang,
-    /// A code was shown that is no pass of this door.
+    /// Something is wrong with the door.
     Alarm(Alarm),
 }
 
@@ -133,6 +135,9 @@ pub struct DoorState {
     pub pins_locked: bool,
     /// The same for passes.
     pub passes_locked: bool,
+    /// Until when any of them is.
+    #[serde(skip)]
+    pub locked_until: Option<Monotonic>,
 }
 
 /// Reaches the thread. Cheap to clone.
@@ -142,10 +147,6 @@ pub struct DoorHandle {
     state: watch::Receiver<DoorState>,
     news: broadcast::Sender<DoorNews>,
     book: watch::Receiver<Arc<DoorBook>>,
-    /// Until when anything is locked.
-    locked_until: watch::Receiver<Option<Monotonic>>,
-    /// Probes in a row that the policy wants to see.
-    confirming: Arc<AtomicU32>,
     metrics: Arc<Metrics>,
 }
 
@@ -178,7 +179,7 @@ impl DoorHandle {
 
     /// How long any means of entry stays locked.
     pub fn locked_for(&self, now: Monotonic) -> Option<Duration> {
-        self.locked_until.borrow().map(|until| until.since(now)).filter(|left| !left.is_zero())
+        self.state.borrow().locked_until.map(|until| until.since(now)).filter(|left| !left.is_zero())
     }
 
     /// What is shown and heard from now on.
@@ -193,7 +194,7 @@ impl DoorHandle {
 
     /// Probes in a row that the policy wants to see of a face it knows.
     pub fn confirming_probes(&self) -> u32 {
-        self.confirming.load(Ordering::Relaxed)
+        self.book.borrow().in_force().map_or(0, |policy| policy.most_probes())
     }
 
     /// Whether codes shown to the camera may be passes.
@@ -236,7 +237,7 @@ impl Sign {
     }
 
     fn set(&mut self, active: bool, now: Monotonic, condition: &DoorCondition) {
-        if self.line.is_none() && self.tried.is_none_or(|tried| now.since(tried) > CLOCK_LOOK) {
+        if self.line.is_none() && self.tried.is_none_or(|tried| now.since(tried) > RETRY) {
             self.tried = Some(now);
             match Output::open(&self.spec) {
                 Ok(line) => {
@@ -266,8 +267,6 @@ pub struct DoorThread {
     state: watch::Sender<DoorState>,
     news: broadcast::Sender<DoorNews>,
     book: watch::Receiver<Arc<DoorBook>>,
-    confirming: Arc<AtomicU32>,
-    locked_until: watch::Sender<Option<Monotonic>>,
     relay: Option<(RelayHandle, Pulse)>,
     condition: DoorCondition,
     store: StoreHandle,
@@ -306,15 +305,11 @@ impl DoorThread {
         let state = watch::Sender::new(DoorState { policy: "none", ..DoorState::default() });
         let news = broadcast::Sender::new(NEWS);
         let book = store.door_book();
-        let confirming = Arc::<AtomicU32>::default();
-        let locked_until = watch::Sender::new(None);
         let handle = DoorHandle {
             inputs: sender,
             state: state.subscribe(),
             news: news.clone(),
             book: book.clone(),
-            locked_until: locked_until.subscribe(),
-            confirming: Arc::clone(&confirming),
             metrics: Arc::clone(&metrics),
         };
         let keeper = Keeper::new(*store.face_unlock().borrow());
@@ -327,8 +322,6 @@ impl DoorThread {
             state,
             news,
             book,
-            confirming,
-            locked_until,
             relay,
             condition,
             store,
@@ -397,10 +390,7 @@ impl DoorThread {
             }
             PolicyState::None | PolicyState::InForce(_) => self.condition.works("policy"),
         }
-        let policy = book.in_force().cloned();
-        let confirming = policy.as_ref().map_or(0, |policy| policy.most_probes());
-        self.confirming.store(confirming, Ordering::Relaxed);
-        self.keeper.instruct(policy, Arc::clone(&book.people));
+        self.keeper.instruct(book.in_force().cloned(), Arc::clone(&book.people));
     }
 
     fn look_at_the_clock(&mut self, now: Monotonic) {
@@ -415,9 +405,9 @@ impl DoorThread {
         let moment = self.moment();
         let now = moment.monotonic;
         match input {
-            DoorInput::Face(sight, captured_at) => {
+            DoorInput::Face(sight) => {
                 let steps = self.keeper.face(&sight, &moment);
-                self.carry_out(steps, sight.captured, captured_at);
+                self.carry_out(steps, sight.captured, sight.captured_at);
             }
             DoorInput::Stranger(track, captured, captured_at) => {
                 let steps = self.keeper.stranger(track);
@@ -454,12 +444,8 @@ impl DoorThread {
                 Step::Ruling(ruling) => self.rule(ruling, at, wall, None),
                 Step::Prompt(factor) => {
                     self.say(DoorNews::Prompt(factor));
-                    let reason = match factor {
-                        Factor::Face => "needs_face",
-                        Factor::Pin => "needs_pin",
-                        Factor::Pass => "needs_pass",
-                    };
-                    Ruled { granted: false, reason: Some(reason.to_owned()), switched: None }
+                    let reason = factor.hindrance().code().to_owned();
+                    Ruled { granted: false, reason: Some(reason), switched: None }
                 }
             });
         }
@@ -684,8 +670,6 @@ impl DoorThread {
 
     fn tell_state(&self, now: Monotonic) {
         let locked = self.keeper.locked(now);
-        let until = self.keeper.locked_for(now).map(|left| now + left);
-        self.locked_until.send_if_modified(|before| std::mem::replace(before, until) != until);
         let book = self.book.borrow();
         let alarms = [
             (Alarm::ForcedOpen, self.forced),
@@ -708,11 +692,9 @@ impl DoorThread {
             faces_locked: locked.face,
             pins_locked: locked.pin,
             passes_locked: locked.pass,
+            locked_until: self.keeper.locked_until(now),
         };
         drop(book);
         self.state.send_if_modified(|now| std::mem::replace(now, state.clone()) != state);
     }
 }
-
-/// Why a PIN or pass could not be counted.
-pub type UseResult = Result<Result<(), PassFault>, String>;

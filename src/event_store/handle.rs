@@ -88,8 +88,13 @@ impl Request {
     fn may_fill_the_queue(&self) -> bool {
         matches!(
             self,
-            Self::Record(_) | Self::RecordDoor(_) | Self::Ring(_) | Self::Published(_) | Self::Settle(_)
-        ) || matches!(self, Self::Door(DoorRequest::Use(..)))
+            Self::Record(_)
+                | Self::RecordDoor(_)
+                | Self::Ring(_)
+                | Self::Published(_)
+                | Self::Settle(_)
+                | Self::Door(DoorRequest::Use(..))
+        )
     }
 
     /// Whether it only reads, for somebody who has given up waiting.

@@ -15,7 +15,7 @@ use tokio::sync::broadcast;
 use super::query::{self, EventCursor, EventFilter, EventPage, EventSummary};
 use super::records::{Age, EventId, EventKind, Outbox, RecordedEvent};
 use super::rows::{self, Entry, SELECT_EVENT, acknowledge, insert, write};
-use crate::clock::{Clock, UnixMillis};
+use crate::clock::{Clock, Monotonic, UnixMillis};
 use crate::database::{self, DatabaseError, Schema};
 use crate::door::record::DoorEvent;
 use crate::event::{IdentityEvent, Outcome};
@@ -194,15 +194,45 @@ impl EventStore {
     /// Takes in that somebody rang.
     pub fn ring(&mut self) -> Result<EventId, EventStoreError> {
         let (captured, now) = (self.clock.monotonic(), self.clock.wall());
-        let event = RecordedEvent {
+        let id = EventId::new(now).map_err(EventStoreError::NoRandomness)?;
+        let event = self.blank(id, EventKind::Ring, captured, now, 0.0);
+        self.take_in(Entry { event, captured, crop: None, published: None });
+        self.retry()?;
+        Ok(id)
+    }
+
+    /// Takes in what happened at the door. Written at once, as with [`record`](Self::record).
+    pub fn record_door(&mut self, event: DoorEvent) -> Result<(), EventStoreError> {
+        let id = EventId::new(event.wall).map_err(EventStoreError::NoRandomness)?;
+        let record = RecordedEvent {
+            track: event.track.map(|track| track.0),
+            subject: event.subject,
+            reason: event.reason.map(str::to_owned),
+            door: event.record,
+            ..self.blank(id, event.kind, event.at, event.wall, event.latency_ms)
+        };
+        self.take_in(Entry { event: record, captured: event.at, crop: None, published: None });
+        self.retry()
+    }
+
+    /// An event of which nothing is known but when it was captured and how long it took.
+    fn blank(
+        &self,
+        id: EventId,
+        kind: EventKind,
+        captured: Monotonic,
+        captured_at: UnixMillis,
+        latency_ms: f32,
+    ) -> RecordedEvent {
+        RecordedEvent {
             sequence: self.next,
-            id: EventId::new(now).map_err(EventStoreError::NoRandomness)?,
-            kind: EventKind::Ring,
+            id,
+            kind,
             track: None,
-            captured_at: now,
-            decided_at: now,
-            expires_at: self.expiry(now),
-            latency_ms: 0.0,
+            captured_at,
+            decided_at: UnixMillis(captured_at.0.saturating_add(latency_ms as i64)),
+            expires_at: self.expiry(captured_at),
+            latency_ms,
             subject: None,
             score: None,
             margin: None,
@@ -217,43 +247,7 @@ impl EventStore {
             has_crop: false,
             door: None,
             age: Age::ThisBoot(captured),
-        };
-        let id = event.id;
-        self.take_in(Entry { event, captured, crop: None, published: None });
-        self.retry()?;
-        Ok(id)
-    }
-
-    /// Takes in what happened at the door. Written at once, as with [`record`](Self::record).
-    pub fn record_door(&mut self, event: DoorEvent) -> Result<(), EventStoreError> {
-        let id = EventId::new(event.wall).map_err(EventStoreError::NoRandomness)?;
-        let decided_at = UnixMillis(event.wall.0.saturating_add(event.latency_ms as i64));
-        let record = RecordedEvent {
-            sequence: self.next,
-            id,
-            kind: event.kind,
-            track: event.track.map(|track| track.0),
-            captured_at: event.wall,
-            decided_at,
-            expires_at: self.expiry(event.wall),
-            latency_ms: event.latency_ms,
-            subject: event.subject,
-            score: None,
-            margin: None,
-            quality: None,
-            looks: 0,
-            probes: 0,
-            seen_ms: None,
-            verdict: None,
-            reason: event.reason.map(str::to_owned),
-            reasons: BTreeMap::new(),
-            published_at: None,
-            has_crop: false,
-            door: event.record,
-            age: Age::ThisBoot(event.at),
-        };
-        self.take_in(Entry { event: record, captured: event.at, crop: None, published: None });
-        self.retry()
+        }
     }
 
     fn expiry(&self, captured_at: UnixMillis) -> UnixMillis {
@@ -261,30 +255,12 @@ impl EventStore {
     }
 
     fn entry(&self, event: &IdentityEvent, crop: Option<Vec<u8>>) -> Entry {
-        let decided_at = UnixMillis(event.captured_at.0 + event.latency_ms as i64);
         let mut record = RecordedEvent {
-            sequence: self.next,
-            id: event.id,
-            kind: EventKind::Ended,
             track: Some(event.track.0),
-            captured_at: event.captured_at,
-            decided_at,
-            expires_at: self.expiry(event.captured_at),
-            latency_ms: event.latency_ms,
-            subject: None,
-            score: None,
-            margin: None,
-            quality: None,
             looks: event.looks,
             probes: event.probes,
-            seen_ms: None,
-            verdict: None,
-            reason: None,
-            reasons: BTreeMap::new(),
-            published_at: None,
             has_crop: crop.is_some(),
-            door: None,
-            age: Age::ThisBoot(event.captured),
+            ..self.blank(event.id, EventKind::Ended, event.captured, event.captured_at, event.latency_ms)
         };
         match &event.outcome {
             Outcome::Identified { subject, score, margin, quality, .. } => {

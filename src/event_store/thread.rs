@@ -373,7 +373,6 @@ impl StoreThread {
             self.move_pictures();
         }
         self.erase_unseen();
-        self.erase_ended();
         self.retain();
     }
 
@@ -408,6 +407,7 @@ impl StoreThread {
         if self.retained.is_some_and(|last| now.since(last) < RETAIN) {
             return;
         }
+        self.erase_ended();
         if let Err(error) = self.parts.gallery_store.forget_former(false) {
             return self.fails(ERASING, error.to_string());
         }

@@ -3,10 +3,10 @@
 import { del, get, may, post } from './api.js';
 import { h, icon, put } from './dom.js';
 import { doorReasons } from './doorwords.js';
-import { isAbort } from './errors.js';
+import { pairs } from './eventview.js';
 import * as format from './format.js';
 import { subjectPicker } from './picker.js';
-import { bones, button, check, confirm, copy, dialog, empty, failed, field, form, notice, page, pill, tabs, toast, when } from './ui.js';
+import { button, check, confirm, copy, dialog, empty, field, form, notice, page, part, pill, tabs, toast, when } from './ui.js';
 
 export const title = 'Door';
 
@@ -22,26 +22,7 @@ export function show({ signal, query }) {
   return page('Door', { lede: 'Who may enter, when and with what; decided on this device.' }, t.list, t.panel);
 }
 
-// Loads something and paints it; `again` after a change.
-function part(signal, load, paint, every) {
-  const holder = h('div.stack', null, bones(1, 260));
-  let timer = null;
-  const again = async () => {
-    clearTimeout(timer);
-    try {
-      put(holder, paint(await load(signal), again));
-    } catch (error) {
-      if (!isAbort(error)) put(holder, failed(error, again));
-    }
-    if (every && !signal.aborted) timer = setTimeout(again, every);
-  };
-  signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
-  again();
-  return holder;
-}
-
 const card = (label, ...children) => h('section.card', { 'aria-label': label }, h('h2', null, label), children);
-const pairs = list => h('dl.pairs', null, list.filter(([, value]) => value != null).flatMap(([name, value]) => [h('dt', null, name), h('dd', null, value)]));
 
 function state(signal) {
   return part(signal, s => get('/api/door', { signal: s, background: true }), (door, again) => {

@@ -283,6 +283,24 @@ export function copy(text) {
   return navigator.clipboard ? el : null;
 }
 
+// Loads something and paints it, every so many milliseconds if asked; `again` after a change.
+export function part(signal, load, paint, every) {
+  const holder = h('div.stack', null, bones(1, 260));
+  let timer = null;
+  const again = async () => {
+    clearTimeout(timer);
+    try {
+      put(holder, paint(await load(signal), again));
+    } catch (error) {
+      if (!isAbort(error)) put(holder, failed(error, again));
+    }
+    if (every && !signal.aborted) timer = setTimeout(again, every);
+  };
+  signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+  again();
+  return holder;
+}
+
 // Calls f every so often while the page is seen, until signal.
 export function every(milliseconds, signal, f) {
   const timer = setInterval(() => { if (!document.hidden) f(); }, milliseconds);

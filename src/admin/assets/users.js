@@ -2,9 +2,8 @@
 
 import { current, del, get, may, patch, post, query as asked } from './api.js';
 import { h, icon, put } from './dom.js';
-import { isAbort } from './errors.js';
 import * as format from './format.js';
-import { bones, button, check, confirm, copy, dialog, empty, endless, failed, field, form, notice, page, pill, tabs, toast, when } from './ui.js';
+import { button, check, confirm, copy, dialog, empty, endless, field, form, notice, page, part, pill, tabs, toast, when } from './ui.js';
 
 export const title = 'Users';
 
@@ -21,28 +20,15 @@ const roleSelect = (value, attributes) => h('select', attributes, given().map(ro
 
 export function show({ signal, query }) {
   const t = tabs('Users and access', [
-    { id: 'users', text: 'Users', show: s => part(s, '/api/users', users) }, { id: 'requests', text: 'Requests', show: s => part(s, '/api/access-requests', requests) },
-    { id: 'invitations', text: 'Invitations', show: s => part(s, '/api/invitations', invitations) }, { id: 'tokens', text: 'Tokens', show: s => part(s, '/api/tokens', tokens) },
+    { id: 'users', text: 'Users', show: s => part(s, listOf('/api/users'), users) }, { id: 'requests', text: 'Requests', show: s => part(s, listOf('/api/access-requests'), requests) },
+    { id: 'invitations', text: 'Invitations', show: s => part(s, listOf('/api/invitations'), invitations) }, { id: 'tokens', text: 'Tokens', show: s => part(s, listOf('/api/tokens'), tokens) },
     { id: 'audit', text: 'Audit', show: audit },
   ], query.get('tab'), id => history.replaceState(null, '', id === 'users' ? '/users' : `/users?tab=${id}`));
   signal.addEventListener('abort', t.end);
   return page('Users', { lede: 'Who may see and do what on this device.' }, t.list, t.panel);
 }
 
-// Loads a list and paints it; `again` after a change.
-function part(signal, path, paint) {
-  const holder = h('div.stack', null, bones(1, 260));
-  const again = async () => {
-    try {
-      put(holder, paint(await get(path, { signal }), again));
-    } catch (error) {
-      if (!isAbort(error)) put(holder, failed(error, again));
-    }
-  };
-  again();
-  return holder;
-}
-
+const listOf = path => signal => get(path, { signal });
 const box = (label, rows, none) => h('section.card.flush', { 'aria-label': label }, rows.length ? h('div.list', null, rows) : none);
 const line = (first, second, ...rest) => h('div.wrap', null, h('span.grow', { style: { 'min-width': '150px' } }, h('span.line.cut', { style: { 'font-weight': 580 } }, first), h('span.line.muted.small', null, second)), rest);
 

@@ -55,12 +55,7 @@ impl Session<'_> {
             Inbound::Lock => match message.payload.as_slice() {
                 b"UNLOCK" | b"OPEN" if self.opens() => {
                     if self.memory.gate.has_room(self.parts.clock.monotonic()) {
-                        let reply = Reply {
-                            topic: self.topics.response("lock"),
-                            transaction: None,
-                            correlation: None,
-                        };
-                        self.start(Command::OpenDoor, Some(reply));
+                        self.start(Command::OpenDoor, Some(self.lock_reply()));
                     } else {
                         self.parts.stats.command(CommandOutcome::RateLimited);
                     }
@@ -76,13 +71,15 @@ impl Session<'_> {
                         outcome: CommandOutcome::Failed,
                         error: error.to_owned(),
                     };
-                    self.refuse(
-                        refusal,
-                        Reply { topic: self.topics.response("lock"), transaction: None, correlation: None },
-                    );
+                    self.refuse(refusal, self.lock_reply());
                 }
             },
         }
+    }
+
+    /// Home Assistant gives no transaction with what it asks of a lock.
+    fn lock_reply(&self) -> Reply {
+        Reply { topic: self.topics.response("lock"), transaction: None, correlation: None }
     }
 
     fn request(&mut self, name: &str, message: Received) {
