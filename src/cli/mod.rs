@@ -12,6 +12,7 @@ mod identify;
 mod journal;
 mod key;
 mod log;
+mod man;
 mod output;
 mod privacy;
 mod restore;
@@ -125,6 +126,13 @@ Example: limen cameras
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages, for whoever makes a package
+    #[command(hide = true)]
+    Man {
+        /// Where to; made if it is not there
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 /// How a command ended that did not fail.
@@ -196,6 +204,10 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         clap_complete::generate(shell, &mut Arguments::command(), "limen", &mut std::io::stdout());
         return Ok(Answer::Yes);
     }
+    if let Command::Man { folder } = &arguments.command {
+        man::write(Arguments::command(), folder)?;
+        return Ok(Answer::Yes);
+    }
     if let Command::Config(config::ConfigArguments { action: config::ConfigAction::Template }) =
         arguments.command
     {
@@ -233,7 +245,7 @@ fn dispatch(arguments: Arguments, output: Output) -> Result<Answer> {
         Command::Doctor => doctor::doctor(&context),
         Command::Cameras => run::cameras(&context),
         Command::Config(config) => config::show(&context, &config),
-        Command::Completions { .. } => unreachable!("handled above"),
+        Command::Completions { .. } | Command::Man { .. } => unreachable!("handled above"),
     }
 }
 
