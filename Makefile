@@ -114,7 +114,7 @@ fuzz: ## every fuzz target for SECONDS_EACH seconds
 			-timeout=10 -rss_limit_mb=2048 $$([[ ! -e $$words ]] || echo "-dict=$$words"); \
 	done
 
-docs: ## write docs/config.md, docs/openapi.json and the metrics of docs/operation.md from the code, and build its documentation
+docs: ## write docs/config.md, docs/openapi.json and the metrics of docs/operate.md from the code, and build its documentation
 	LIMEN_WRITE_DOCS=1 cargo test --locked --test config reference_page_is_current
 	LIMEN_WRITE_DOCS=1 cargo test --locked --lib reference_
 	cargo doc --locked --workspace --no-deps

@@ -78,6 +78,47 @@ fn whole_installation_has_no_problem() {
     assert!(text.contains("ok       camera: ") && text.contains("\n0 problems, "), "{text}");
 }
 
+/// Everything that stands in the program's sources, as it is printed: without the breaks of long literals.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            for line in source.lines().map(str::trim_start) {
+                text.push_str(line.strip_suffix('\\').unwrap_or(line));
+            }
+        }
+    }
+}
+
+#[test]
+fn troubleshooting_has_a_chapter_for_each_check_and_quotes_what_is_printed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
+    let report = healthy().json(0, &["doctor"]);
+    let checks: Vec<&str> =
+        report["findings"].as_array().unwrap().iter().map(|finding| finding["check"].as_str().unwrap()).collect();
+    for check in &checks {
+        assert!(page.contains(&format!("\n## {check}\n")), "docs/troubleshooting.md has no chapter {check}");
+    }
+
+    let mut printed = String::new();
+    sources(&root.join("src"), &mut printed);
+    let chapters = page.split("\n## ").filter(|chapter| checks.iter().any(|check| chapter.starts_with(check)));
+    let quoted: Vec<&str> = chapters
+        .flat_map(str::lines)
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!(quoted.len() > 20, "{quoted:?}");
+    for words in quoted {
+        // What the operating system says is not ours.
+        assert!(printed.contains(words) || words == "Permission denied", "nothing prints `{words}`");
+    }
+    assert!(!printed.contains("words that nothing prints"));
+}
+
 #[test]
 fn new_installation_is_no_problem_and_nothing_is_made() {
     let program =

@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn reference_table_is_current() {
-        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operation.md");
+        const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operate.md");
         const MARKS: [&str; 2] = ["cargo test --lib metrics` -->\n", "<!-- end of metrics -->"];
         let mut table = "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n".to_owned();
         for metric in METRICS {
@@ -505,7 +505,7 @@ mod tests {
         if std::env::var_os("LIMEN_WRITE_DOCS").is_some() {
             std::fs::write(PAGE, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
         } else {
-            assert!(page[start..end] == table, "docs/operation.md is not current: run `make docs`");
+            assert!(page[start..end] == table, "docs/operate.md is not current: run `make docs`");
         }
     }
 }

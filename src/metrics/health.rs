@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn example_stands_in_the_documentation_as_it_is() {
-        let page = include_str!("../../docs/operation.md");
+        let page = include_str!("../../docs/operate.md");
         assert!(page.contains(include_str!("health_example.json").trim()));
     }
 }
