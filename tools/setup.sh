@@ -6,6 +6,9 @@
 #                             for the tests
 #   tools/setup.sh lint       besides: shellcheck and cargo-deny
 #   tools/setup.sh fuzz       besides: cargo-fuzz
+#   tools/setup.sh library aarch64|x86_64
+#                             LiteRT for another machine, in .setup/lib-MACHINE: for cross-building and
+#                             packages
 #
 # It looks at what is there rather than at what it did before, so it can be called at any time;
 # when everything is in place it needs no network.
@@ -15,7 +18,6 @@
 set -euo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 
-readonly library=.setup/lib/libLiteRt.so
 readonly cargo_deny_version=0.20.2
 readonly cargo_fuzz_version=0.13.2
 tools="${XDG_CACHE_HOME:-$HOME/.cache}/limen-tools"
@@ -40,15 +42,9 @@ check_machine() {
     # A 64-bit kernel may carry a 32-bit userland, as Raspberry Pi OS does on request.
     [[ $(getconf LONG_BIT) == 64 ]] || fail 3 "this system is 32-bit; limen needs a 64-bit one."
     case $(uname -m) in
-        x86_64)
-            wheel_platform=manylinux_2_27_x86_64
-            oldest_glibc=2.27
-            ;;
-        aarch64)
-            wheel_platform=manylinux_2_27_aarch64
-            # Its wheel says 2.27; its symbols say otherwise.
-            oldest_glibc=2.34
-            ;;
+        x86_64) oldest_glibc=2.27 ;;
+        # Its wheel says 2.27; its symbols say otherwise.
+        aarch64) oldest_glibc=2.34 ;;
         *) fail 3 "there is no LiteRT runtime for $(uname -m); limen runs on aarch64 and x86_64." ;;
     esac
     local glibc
@@ -60,9 +56,9 @@ check_machine() {
     fi
 }
 
-# pinned KEY: what models/manifest.toml states about the runtime library of this machine.
+# pinned KEY: what models/manifest.toml states about the runtime library of the machine asked for.
 pinned() {
-    awk -v arch="$(uname -m)" -v key="$1" '
+    awk -v arch="$machine" -v key="$1" '
         /^\[/ { ours = 0; library = ($0 == "[[runtime.library]]") }
         library && $1 == "arch" { gsub(/"/, "", $3); ours = ($3 == arch) }
         ours && $1 == key { gsub(/"/, "", $3); print $3; exit }
@@ -75,7 +71,8 @@ read_pins() {
     package=$(pinned package)
     version=$(pinned package_version)
     [[ $library_sha256 =~ ^[0-9a-f]{64}$ && $wheel_sha256 =~ ^[0-9a-f]{64}$ && -n $package && -n $version ]] \
-        || fail 7 "models/manifest.toml does not state the LiteRT library of $(uname -m) as expected."
+        || fail 7 "models/manifest.toml does not state the LiteRT library of $machine as expected."
+    wheel_platform=manylinux_2_27_$machine
 }
 
 library_is_pinned() {
@@ -180,7 +177,7 @@ fetch_library() {
     if [[ -e $library ]]; then
         say "LiteRT: $library is not the pinned file; fetching it again"
     fi
-    mkdir -p .setup/lib
+    mkdir -p -- "$(dirname -- "$library")"
     work=$(mktemp -d .setup/work.XXXXXX)
     find_pip
     say "LiteRT $version: fetching PyPI package $package (14 to 22 MB)"
@@ -249,10 +246,14 @@ fetch_api_tester() {
     cp "$list" "$venv/requirements.txt"
 }
 
-purpose=${1:-build}
-case $#:$purpose in
-    [01]:build | 1:test | 1:lint | 1:fuzz) ;;
-    *) fail 2 "usage: tools/setup.sh [build|test|lint|fuzz]" ;;
+purpose=${1:-build} machine=$(uname -m) library=.setup/lib/libLiteRt.so
+case $#:$purpose:${2:-} in
+    [01]:build: | 1:test: | 1:lint: | 1:fuzz:) ;;
+    2:library:x86_64 | 2:library:aarch64)
+        machine=$2
+        [[ $machine == "$(uname -m)" ]] || library=.setup/lib-$machine/libLiteRt.so
+        ;;
+    *) fail 2 "usage: tools/setup.sh [build|test|lint|fuzz|library aarch64|library x86_64]" ;;
 esac
 check_machine
 read_pins
