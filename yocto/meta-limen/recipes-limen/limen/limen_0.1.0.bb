@@ -11,11 +11,11 @@ LIC_FILES_CHKSUM = "file://LICENSE-MIT;md5=44898bc5a7cc6167264b76ba1d57d12d \
 # SQLCipher is built from source inside a crate and takes libcrypto from the system.
 DEPENDS = "openssl"
 
-SRC_URI = "${LIMEN_SRC_URI}"
+SRC_URI = "${LIMEN_SRC_URI} \
+           file://limen.toml"
 SRCREV = "${LIMEN_SRCREV}"
 
 require limen-crates.inc
-SRC_URI += "file://limen.toml"
 
 inherit cargo pkgconfig systemd useradd
 
