@@ -12,36 +12,21 @@ lab=$root/.setup/lab
 mkdir -p "$lab/share" "$lab/debs"
 cd "$root"
 
-say() { printf 'lab: %s\n' "$*" >&2; }
-die() { say "$*"; exit 1; }
+. tests/lab/kernel.sh
 
 [ "$(uname -m)" = x86_64 ] || die "runs on amd64 only, this is $(uname -m)"
 command -v apt-get >/dev/null || die "needs the packages of Debian or Ubuntu (apt-get)"
 
 # --- packages of the host
-missing=
-need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
 need qemu-system-x86_64 qemu-system-x86
 need busybox busybox-static
-need depmod kmod
 need dmsetup dmsetup
 need debugfs e2fsprogs
 need gcc gcc
-need make make
+need_for_kernel amd64
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 [ -e /usr/include/linux/videodev2.h ] || missing="$missing linux-libc-dev"
-if [ -n "$missing" ]; then
-    install="apt-get install -y --no-install-recommends$missing"
-    if [ "$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else
-        die "install what is missing, then run this again: sudo $install"
-    fi
-    say "installing$missing"
-    # The names are separate arguments, and `as` is nothing for root.
-    # shellcheck disable=SC2086
-    if ! { $as apt-get update -q && $as $install; } >"$lab/apt.log" 2>&1; then
-        die "could not install$missing; see $lab/apt.log"
-    fi
-fi
+install_needed
 
 # --- the virtual machine's runner, pinned
 if ! "$lab/venv/bin/vng" --version 2>/dev/null | grep -q '1\.42'; then
@@ -50,56 +35,7 @@ if ! "$lab/venv/bin/vng" --version 2>/dev/null | grep -q '1\.42'; then
     "$lab/venv/bin/pip" install -q 'virtme-ng==1.42' || die "pip could not install virtme-ng 1.42"
 fi
 
-# --- Debian's kernel with its modules, and v4l2loopback built against it
-if [ ! -e "$lab/ready" ]; then
-    rm -rf "$lab/kernel" "$lab/build"
-    image=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p' | head -1)
-    [ -n "$image" ] || die "apt knows no linux-image-amd64: run apt-get update; Ubuntu has no such package"
-    version=${image#linux-image-}
-    kbuild=$(apt-cache depends "linux-headers-$version" | sed -n 's/^ *Depends: \(linux-kbuild-.*\)/\1/p' | head -1)
-    common=$(apt-cache depends "linux-headers-$version" | sed -n 's/^ *Depends: \(linux-headers-.*-common\)/\1/p' | head -1)
-    say "fetching $image and what building a module for it takes"
-    (cd "$lab/debs" && rm -f ./*.deb &&
-        apt-get download -q "$image" "linux-headers-$version" "$common" "$kbuild" v4l2loopback-dkms >"$lab/apt.log" 2>&1) ||
-        die "could not fetch the kernel packages; see $lab/apt.log"
-    for package in "$lab"/debs/*.deb; do dpkg -x "$package" "$lab/kernel"; done
-    PATH=$PATH:/usr/sbin depmod -b "$lab/kernel" "$version"
-    say "building v4l2loopback"
-    headers=$lab/kernel/usr/src/linux-headers-$version
-    # The packages expect to lie in /usr/src.
-    sed -i "s#include /usr/src#include $lab/kernel/usr/src#" "$headers/Makefile"
-    mkdir -p "$lab/build"
-    cp -r "$lab"/kernel/usr/src/v4l2loopback-*/. "$lab/build"
-    make -C "$headers" M="$lab/build" modules >"$lab/build.log" 2>&1 ||
-        die "v4l2loopback does not build; see $lab/build.log"
-    echo "$version" >"$lab/ready"
-fi
-version=$(cat "$lab/ready")
-
-# --- a GPIO chip that is not there: drivers that Debian does not build, out of the kernel's own source (GPL, fetched
-# and never kept here), and an I2C bus that keeps what a display is told
-if [ ! -e "$lab/sim/ready" ]; then
-    rm -rf "$lab/sim"
-    mkdir -p "$lab/sim"
-    source=linux-source-$(echo "$version" | cut -d. -f1-2)
-    say "fetching $source for its simulated GPIO chip"
-    (cd "$lab/debs" && rm -f "$source"_*.deb && apt-get download -q "$source" >"$lab/apt.log" 2>&1) ||
-        die "could not fetch $source; see $lab/apt.log"
-    dpkg --fsys-tarfile "$lab/debs/$source"_*.deb | tar -xO "./usr/src/$source.tar.xz" | xz -dc |
-        tar -x -C "$lab/sim" --strip-components=1 "$source/drivers/gpio/gpio-sim.c" \
-            "$source/drivers/gpio/gpiolib.h" "$source/kernel/irq/irq_sim.c" || die "$source has no gpio-sim"
-    rm -f "$lab/debs/$source"_*.deb
-    cp "$lab/sim/drivers/gpio/gpio-sim.c" "$lab/sim/drivers/gpio/gpiolib.h" "$lab/sim/kernel/irq/irq_sim.c" "$lab/sim"
-    # Part of the kernel there, and a module here: what a module needs besides, and a function it may call.
-    sed -i -e 's/irq_to_desc(irqnum)/irq_data_to_desc(irq_get_irq_data(irqnum))/' \
-        -e 's/#include <linux\/slab.h>/&\n#include <linux\/module.h>\n#include <linux\/irqdesc.h>/' "$lab/sim/irq_sim.c"
-    echo 'MODULE_LICENSE("GPL");' >>"$lab/sim/irq_sim.c"
-    touch "$lab/sim/ready"
-fi
-cp tests/lab/i2csink.c "$lab/sim"
-echo 'obj-m := irq_sim.o gpio-sim.o i2csink.o' >"$lab/sim/Makefile"
-make -C "$lab/kernel/usr/src/linux-headers-$version" M="$lab/sim" modules >"$lab/sim.log" 2>&1 ||
-    die "the simulated hardware does not build; see $lab/sim.log"
+fetch_kernel amd64
 
 # --- our own programs, built here and run there
 gcc -O1 -Wall -o "$lab/share/lab" tests/lab/lab.c
@@ -120,7 +56,7 @@ fi
 strip -o "$lab/share/limen" "${CARGO_TARGET_DIR:-target}/debug/limen"
 
 cat >"$lab/share/guest.sh" <<EOF
-export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$lab/build/v4l2loopback.ko LIMEN_LAB_MODULES=$lab/sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-10}
+export LIMEN_LAB_PROGRAM=$lab/share/lab LIMEN_LAB_LOOPBACK=$loopback LIMEN_LAB_MODULES=$sim LIMEN_LAB_KILLS=${LIMEN_LAB_KILLS:-10}
 export LIMEN_LAB_LIMEN=$lab/share/limen
 cd $root
 {
@@ -135,7 +71,7 @@ EOF
 rm -f "$lab/share/finished" "$lab/share/log"
 say "starting Linux $version (emulated; about a minute)"
 PATH=$lab/venv/bin:$PATH:/usr/sbin timeout 1500 vng --verbose \
-    --run "$lab/kernel/boot/vmlinuz-$version" --disable-kvm --disable-microvm --force-9p \
+    --run "$kernel/boot/vmlinuz-$version" --disable-kvm --disable-microvm --force-9p \
     --memory 1G --cpus 2 --user root --rwdir "$lab/share" \
     -- "sh $lab/share/guest.sh" </dev/null >"$lab/console.log" 2>&1 || true
 # The machine's exit code does not come through without a serial device of its own: the file counts.
@@ -151,10 +87,8 @@ small=$lab/small
 rm -rf "$small"
 mkdir -p "$small/root/bin" "$small/root/modules" "$small/root/disk" "$small/root/proc" "$small/root/dev" "$small/root/tmp"
 cp "$(command -v busybox)" "$small/root/bin/busybox"
-cp "$lab/kernel/boot/vmlinuz-$version" "$small/vmlinuz"
-# In the order in which they need each other.
-PATH=$PATH:/usr/sbin modprobe -d "$lab/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk crc32c_generic ext4 |
-    awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$small/modules"
+cp "$kernel/boot/vmlinuz-$version" "$small/vmlinuz"
+modules_for virtio_pci virtio_blk crc32c_generic ext4 >"$small/modules"
 while read -r module; do
     cp "$module" "$small/root/modules/"
     basename "$module"
