@@ -75,15 +75,16 @@ image() {
         --exclude='./usr/share/locale/*' --exclude='./var/cache/*' --exclude='./var/lib/apt/*'
     local module
     modules_for virtio_blk virtio_console ext4 crc32c_generic configfs videodev vivid videobuf2_v4l2 autofs4 | while read -r module; do
-        install -D -m 0644 "$module" "$files/usr/lib/modules/$version/${module#*"/lib/modules/$version/"}"
+        install -D -m 0644 "$module" "$files/lib/modules/$version/${module#*"/lib/modules/$version/"}"
     done
-    cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$files/usr/lib/modules/$version/"
-    depmod -b "$files/usr" "$version" 2>/dev/null || depmod -b "$files" "$version"
+    cp "$kernel/lib/modules/$version"/modules.{order,builtin,builtin.modinfo} "$files/lib/modules/$version/"
+    depmod -b "$files" "$version"
     if [[ $variant == extract ]]; then
         cp "$files/usr/share/base-passwd/passwd.master" "$files/etc/passwd"
         cp "$files/usr/share/base-passwd/group.master" "$files/etc/group"
         printf 'u mosquitto - "Mosquitto" /var/lib/mosquitto /usr/sbin/nologin\n' >"$files/usr/lib/sysusers.d/mosquitto.conf"
         printf 'd /var/lib/mosquitto 0750 mosquitto mosquitto -\nd /var/log/mosquitto 0755 mosquitto mosquitto -\n' >"$files/usr/lib/tmpfiles.d/mosquitto-lab.conf"
+        cp "$files/usr/share/libc-bin/nsswitch.conf" "$files/etc/nsswitch.conf"
         mkdir -p "$files/var/lib/dpkg/info" "$files/var/lib/dpkg/updates"
         touch "$files/var/lib/dpkg/status" "$files/var/lib/dpkg/available"
         ln -sf ../usr/lib/os-release "$files/etc/os-release"
@@ -91,7 +92,6 @@ image() {
     # A machine that has started before: no questions and no presets.
     echo 0123456789abcdef0123456789abcdef >"$files/etc/machine-id"
     echo lab >"$files/etc/hostname"
-    printf 'root:!:19000::::::\n' >>"$files/etc/shadow.lab" && rm "$files/etc/shadow.lab"
     printf '/dev/vda / ext4 defaults 0 0\n/dev/vdb /lab ext4 ro,nosuid 0 0\n/dev/vdc /var/lib/limen ext4 defaults 0 0\n' >"$files/etc/fstab"
     mkdir -p "$files/lab" "$files/var/lib/limen" "$files/var/log/journal" "$files/etc/systemd/system/multi-user.target.wants"
     ln -sf /lib/systemd/system/multi-user.target "$files/etc/systemd/system/default.target"
