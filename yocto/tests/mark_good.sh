@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # limen-mark-good with a real limen that replays pictures, a real RAUC, and the layer's bootloader backend. Wants a
 # built limen (LIMEN_TEST_PROGRAM, or target/debug/limen) with LIMEN_LITERT__LIBRARY and LIMEN_MODELS__FOLDER.
+# shellcheck disable=SC2154,SC2034 # project, layer, passed, service: of lib.sh and rauc.sh
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source=/dev/null
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib.sh"
 if [[ -z ${LIMEN_TEST_BUS:-} ]]; then LIMEN_TEST_BUS=own exec dbus-run-session -- "$0"; fi
-# shellcheck source=rauc.sh
+# shellcheck source=/dev/null
 source "$project/yocto/tests/rauc.sh"
 
 program=$(readlink -f -- "${LIMEN_TEST_PROGRAM:-$project/target/debug/limen}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # limen-preinit in a mount namespace of its own, in which folders stand for the root and the data partition.
+# shellcheck disable=SC2154,SC2034 # project, layer, passed, service: of lib.sh and rauc.sh
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source=/dev/null
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib.sh"
 if [[ -z ${LIMEN_TEST_NAMESPACE:-} ]]; then
     unshare --mount true 2>/dev/null || fail "no mount namespaces here: run this as root"

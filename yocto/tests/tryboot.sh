@@ -2,8 +2,9 @@
 # limen-tryboot against a folder that stands for the partition with autoboot.txt: every command, and the power cut at
 # every step of each. What the firmware would do with the folder is written here from its documentation, apart from
 # the script under test. What a power cut does to a FAT file system itself is not simulated.
+# shellcheck disable=SC2154,SC2034 # project, layer, passed, service: of lib.sh and rauc.sh
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source=/dev/null
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib.sh"
 
 readonly backend=$layer/recipes-limen/limen-update/files/limen-tryboot

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Keys, bundles, and RAUC's view of the board: with Debian's RAUC, keys made by the layer's script, and the layer's own
 # system.conf. Installing a bundle takes device-mapper and is not tried here.
+# shellcheck disable=SC2154,SC2034 # project, layer, passed, service: of lib.sh and rauc.sh
 set -euo pipefail
-# shellcheck source=lib.sh
+# shellcheck source=/dev/null
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/lib.sh"
 if [[ -z ${LIMEN_TEST_BUS:-} ]]; then LIMEN_TEST_BUS=own exec dbus-run-session -- "$0"; fi
-# shellcheck source=rauc.sh
+# shellcheck source=/dev/null
 source "$project/yocto/tests/rauc.sh"
 
 work=$(mktemp -d)
