@@ -35,7 +35,10 @@ python limen_boot_files() {
     for name, wanted in get_boot_files(source, d.getVar("IMAGE_BOOT_FILES")):
         target = os.path.join(into, wanted)
         bb.utils.mkdirhier(os.path.dirname(target))
-        shutil.copyfile(os.path.join(source, name), target)
+        if os.path.isdir(os.path.join(source, name)):
+            shutil.copytree(os.path.join(source, name), target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(os.path.join(source, name), target)
     for slot, partition in (("A", 5), ("B", 6)):
         with open(os.path.join(into, "cmdline-%s.txt" % slot), "w") as line:
             line.write("%s root=/dev/mmcblk0p%d rauc.slot=%s\n" % (d.getVar("CMDLINE"), partition, slot))
