@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes the root that all hosts of the fleet test share: Debian 12 with an SSH server and what the packages depend on,
+# unpacked in .setup/fleet/base-KEY. Fetched once; apt checks signatures.
+#
+#   tests/fleet/base.sh      prints the folder
+#
+# The package `systemctl` of Debian (a systemctl that needs no systemd as PID 1, after docker-systemctl-replacement)
+# starts the units in hosts that have no kernel of their own. It knows Type=notify, User= and Restart=, and nothing of
+# sandboxes, StateDirectory= and conditions: those are proved in the lab, under systemd itself.
+set -euo pipefail
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../.."
+
+packages=openssh-server,openssh-client,sudo,curl,jq,ca-certificates,openssl,libssl3,libstdc++6,libgcc-s1,procps
+packages+=,systemctl,systemd-standalone-sysusers,systemd-standalone-tmpfiles
+key=$(printf '%s\n' "$packages" | sha256sum | cut -c 1-12)
+base=.setup/fleet/base-$key
+if [[ ! -e $base/ready ]]; then
+    type -P mmdebstrap >/dev/null || {
+        echo "fleet: mmdebstrap is missing: apt-get install mmdebstrap" >&2
+        exit 4
+    }
+    mkdir -p .setup/fleet
+    rm -rf -- "$base"
+    mkdir -- "$base"
+    echo "fleet: fetching Debian 12 for the hosts, once" >&2
+
+    mmdebstrap --variant=minbase --include="$packages" bookworm "$base/root" \
+        >"$base/log" 2>&1 || {
+        tail -n 20 -- "$base/log" >&2
+        exit 6
+    }
+    # Every host has keys of its own, and waits for the disk as a board does.
+    rm -f -- "$base"/root/etc/ssh/ssh_host_* "$base"/root/etc/dpkg/dpkg.cfg.d/*force-unsafe-io* "$base"/root/etc/dpkg/dpkg.cfg.d/99mmdebstrap
+    rm -rf -- "$base"/root/var/cache/apt/* "$base"/root/var/lib/apt/lists/*
+    touch "$base/ready"
+fi
+printf '%s\n' "$PWD/$base/root"
