@@ -96,7 +96,7 @@ sed -i "s/@MAINTAINER@/$maintainer/" "$build/debian/control"
 cat >"$build/debian/changelog" <<CHANGELOG
 limen ($version) stable; urgency=medium
 
-  * limen $version. What changed for those who use it is in NEWS.md.gz beside this file.
+  * limen $version: /usr/share/doc/limen/NEWS.md.gz says what changed.
 
  -- $maintainer  $(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")
 CHANGELOG
