@@ -25,12 +25,13 @@ if [[ ${#missing[@]} -gt 0 ]]; then
         "${missing[@]}" >/dev/null || fail "apt-get could not install ${missing[*]}: its reason stands above"
 fi
 
-# The linter and kas, by the hashes in yocto/requirements.txt.
+# The linter, bitbake's parser and kas, by the hashes in yocto/requirements.txt.
 venv=$project/.setup/yocto list=$project/yocto/requirements.txt
-if ! { [[ -x $venv/bin/oelint-adv && -x $venv/bin/kas ]] && cmp -s "$list" "$venv/requirements.txt"; }; then
+if ! { [[ -x $venv/bin/oelint-adv && -x $venv/bin/kas ]] \
+    && cmp -s "$list" "$venv/requirements.txt"; }; then
     python3 -m venv --clear "$venv" || fail "python3 -m venv failed: its reason stands above"
     PIP_REQUIRE_VIRTUALENV=0 "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
-        --require-hashes --requirement "$list" || fail "oelint-adv and kas could not be fetched: pip's reason stands above"
+        --require-hashes --requirement "$list" || fail "oelint-adv, bitbake-setup and kas could not be fetched: pip's reason stands above"
     cp "$list" "$venv/requirements.txt"
 fi
 
@@ -159,6 +160,15 @@ sed '/^SUMMARY/d' "$layer/recipes-limen/litert/litert_2.3.0.bb" >"$work/lint/lit
 # shellcheck disable=SC2016 # for the shell that it is given to
 refused "oelint-adv finds a recipe without a summary" "SUMMARY" \
     bash -c 'cd "$1" && "$2" litert_2.3.0.bb' - "$work/lint" "$venv/bin/oelint-adv"
+
+# bitbake
+"$venv/bin/python3" yocto/tests/parse.py "$layer" raspberrypi4-64 raspberrypi5 qemuarm64 \
+    || fail "bitbake's parser: its reason stands above"
+passed=$((passed + 1))
+# shellcheck disable=SC2016 # as it stands in the recipe
+sed -i 's/^    install -d ${D}/    if ${D}/' "$work/copy/yocto/meta-limen/recipes-limen/limen/limen_0.1.0.bb"
+refused "bitbake's parser, and a shell, find a function that is wrong" "limen: do_install" \
+    "$venv/bin/python3" yocto/tests/parse.py "$work/copy/yocto/meta-limen" qemuarm64
 
 # kas
 validate() {

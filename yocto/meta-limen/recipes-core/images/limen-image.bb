@@ -22,4 +22,8 @@ EXTRA_IMAGECMD:ext4 = "-i 8192 -b 4096"
 
 WKS_FILE:rpi = "limen-raspberrypi.wks"
 WKS_FILE:qemuarm64 = "limen-qemuarm64.wks"
-do_image_wic[depends] += "${@'limen-boot-image:do_deploy' if 'rpi' in d.getVar('MACHINEOVERRIDES').split(':') else 'u-boot:do_deploy'}"
+# What the card holds besides the root file system.
+BOOT_PARTS = ""
+BOOT_PARTS:rpi = "limen-boot-image:do_deploy"
+BOOT_PARTS:qemuarm64 = "u-boot:do_deploy"
+do_image_wic[depends] += "${BOOT_PARTS}"
