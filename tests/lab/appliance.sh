@@ -254,7 +254,6 @@ late() {
 cp --sparse=always "$here/base.img" "$here/disk.img"
 rm -f "$here/state.img"
 truncate -s 48M "$here/state.img"
-mkdir -p "$here/empty"
 PATH=$PATH:/usr/sbin mke2fs -q -t ext4 -m 0 "$here/state.img"
 PATH=$PATH:/usr/sbin debugfs -w -R 'rmdir lost+found' "$here/state.img" >/dev/null 2>&1
 
