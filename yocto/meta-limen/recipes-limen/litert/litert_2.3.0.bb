@@ -15,7 +15,7 @@ LIBRARY_SHA256:aarch64 = "b57687dc234d2b8b0598aef5a9c961ed24263df8f8b3f56adbee1c
 LIBRARY_SHA256:x86-64 = "eec47eb35e2924b3166015887e652a58edc9af823ae38e02bf83bef2548300bb"
 
 # A wheel is a zip archive. Nothing in it depends on the version of Python but its name.
-SRC_URI = "https://files.pythonhosted.org/packages/cp311/a/ai-edge-litert/ai_edge_litert-${PV}-cp311-cp311-${WHEEL_PLATFORM}.whl;downloadfilename=${BP}-${WHEEL_PLATFORM}.zip;subdir=${BP}"
+SRC_URI = "https://${LIMEN_WHEELS}/packages/cp311/a/ai-edge-litert/ai_edge_litert-${PV}-cp311-cp311-${WHEEL_PLATFORM}.whl;downloadfilename=${BP}-${WHEEL_PLATFORM}.zip;subdir=${BP}"
 SRC_URI[sha256sum] = "${WHEEL_SHA256}"
 
 COMPATIBLE_HOST = "(aarch64|x86_64).*-linux"
