@@ -108,9 +108,10 @@ broker=
 trap finish EXIT
 ansible=$PWD/.setup/fleet/venv/bin
 passed=0
+began=$SECONDS
 pass() {
     passed=$((passed + 1))
-    say "ok: $*"
+    say "ok after $((SECONDS - began)) s: $*"
 }
 failed() { die 1 "FAILED: $*"; }
 wanted() { [[ -z $only || " $only " == *" $1 "* ]]; }
@@ -250,7 +251,7 @@ ssh_options=(-F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKno
 door() {
     local host=$1
     shift
-    ssh "${ssh_options[@]}" "limen-deploy@10.77.0.${host#h}" "$@"
+    ssh "${ssh_options[@]}" "limen-deploy@10.77.0.${host#h}" -- "$@"
 }
 version_of() { door "$1" status </dev/null | jq -r .limen; }
 send() { door "$1" receive "$(basename "$2")" "$(stat -c %s "$2")" "$(sha256sum <"$2" | cut -d ' ' -f 1)" <"$2"; }
@@ -259,9 +260,9 @@ send_release() {
     for part in "limen_$2.manifest" "limen_$2.manifest.sig" "limen_$2_amd64.deb"; do send "$1" "$work/releases/$2/$part" >/dev/null; done
 }
 await() {
-    local host=$1 until=$((SECONDS + 60))
-    until door "$host" health </dev/null >"$work/answer" 2>&1; do
-        ((SECONDS < until)) || { cat "$work/answer" "$work/hosts/$host/console" >&2; tail -n 20 "$work/hosts/$host/root/var/log/boot.log" >&2; failed "$host is not well after its start"; }
+    local host=$1 answer=$work/answer-$1 until=$((SECONDS + 90))
+    until door "$host" health </dev/null >"$answer" 2>&1; do
+        ((SECONDS < until)) || { cat "$answer" "$work/hosts/$host/console" >&2; tail -n 20 "$work/hosts/$host/root/var/log/boot.log" >&2; failed "$host is not well after its start"; }
         sleep 1
     done
 }
@@ -275,7 +276,6 @@ play() {
 report() { find "$work/reports" -name '*.json' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
 outcomes() { jq -r '[.hosts[].outcome] | group_by(.) | map("\(length) \(.[0])") | join(", ")' "$(report)"; }
 
-began=$SECONDS
 moment=$(now_ms)
 mkdir -p "$work/hosts"
 for ((i = 1; i <= hosts; i++)); do make_host "$i"; done
@@ -285,7 +285,12 @@ for ((i = 1; i <= hosts; i++)); do
     # Starting all at once would take longer.
     ((i % 5)) || sleep 4
 done
-for ((i = 1; i <= hosts; i++)); do await "h$i"; done
+waiting=()
+for ((i = 1; i <= hosts; i++)); do
+    await "h$i" &
+    waiting+=($!)
+done
+for pid in "${waiting[@]}"; do wait "$pid" || exit 1; done
 pass "$hosts hosts started in $(since "$moment") s, each with sshd and limen, and are well"
 
 if wanted update; then
@@ -294,7 +299,7 @@ if wanted update; then
     [[ $(outcomes) == "$hosts ok" ]] || failed "outcomes of the update: $(outcomes)"
     for ((i = 1; i <= hosts; i++)); do [[ $(version_of "h$i") == 1.1.0 ]] || failed "h$i has not 1.1.0"; done
     pass "$hosts hosts updated, a canary and then waves of 5, in one run of $(jq -r .seconds "$(report)") s"
-    if ! play update -e limen_fleet_version=1.1.0 || ! grep -q "h1 .*changed=0" "$work/play.log"; then failed "the same update again changed something"; fi
+    if ! play update -e limen_fleet_version=1.1.0 -e '{"limen_fleet_waves": [20]}' || ! grep -q "h1 .*changed=0" "$work/play.log"; then failed "the same update again changed something"; fi
     pass "the same update again changes nothing"
     play health || failed "health.yml: $(outcomes)"
     pass "health of $(jq '[.hosts[] | select(.health.camera.delivered > 0)] | length' "$(report)") hosts collected"
@@ -315,6 +320,8 @@ if wanted bad; then
         done
         pass "${bad#* }: stopped at the canary, which is back within $(jq -r .hosts.h1.back_s "$(report)") s and well; $((hosts - 1)) hosts never got it"
     done
+    # Nothing comes of waiting longer for a camera that is not there.
+    inside h1 sed -i 's/^health_seconds=.*/health_seconds=15/' /etc/limen-deploy/limen-deploy.conf
     for bad in "1.4.0 camera" "1.5.0 dpkg"; do
         send_release h1 "${bad%% *}"
         code=0
@@ -323,6 +330,7 @@ if wanted bad; then
             || failed "${bad%% *}: $code $answer"
         pass "${bad%% *} is taken back: $(jq -r '"\(.reason | split(":")[0]); \(.back_seconds) s"' <<<"$answer")"
     done
+    inside h1 sed -i 's/^health_seconds=.*/health_seconds=45/' /etc/limen-deploy/limen-deploy.conf
     [[ ! -e $work/hosts/h1/root/etc/limen/limen.toml.d/99-forgotten.toml ]] || failed "1.4.0 left its setting behind"
 fi
 
@@ -481,6 +489,7 @@ if wanted settings; then
     [[ $(sha256sum <"$work/hosts/h2/root/etc/limen/limen.toml.d/50-site.toml") == "$sum" && $(inside h2 pgrep -x limen) == "$pid" ]] || failed "an invalid configuration changed something"
     pass "an invalid configuration is refused with limen's own words before anything changes: $(jq -r .hosts.h2.message "$(report)" | grep -o 'events.keep_days.*' | head -c 90)"
     printf '[camera]\nsource = "/dev/video99"\n' >"$work/blind.toml"
+    inside h2 sed -i 's/^health_seconds=.*/health_seconds=15/' /etc/limen-deploy/limen-deploy.conf
     code=0
     answer=$(door_config h2 60-blind.toml "$work/blind.toml") || code=$?
     [[ $code == 3 && $(jq -r .reason <<<"$answer") == camera* && ! -e $work/hosts/h2/root/etc/limen/limen.toml.d/60-blind.toml ]] || failed "a configuration without a camera: $code $answer"
