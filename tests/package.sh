@@ -300,7 +300,7 @@ if [[ -n $deploy ]]; then
     in_root visudo -cq || fail "sudo does not take the rule of limen-deploy"
     install -d -m 755 "$root/run/sshd"
     in_root ssh-keygen -A >/dev/null
-    in_root sshd -t || fail "sshd does not start with the configuration of limen-deploy"
+    in_root sshd -t 2>"$work/errors" || fail "sshd does not start with the configuration of limen-deploy:" "$(<"$work/errors")"
     running && fail "installing limen-deploy in a chroot started something"
     package --purge limen-deploy
     [[ -z $(left) ]] || fail "purging limen-deploy left behind:" "$(left)"
