@@ -14,7 +14,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 LIMEN := $(or $(CARGO_TARGET_DIR),target)/release/limen
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/limen-tools/bin
-SCRIPTS := $(shell find .ci tools tests models fuzz benches \( -path '*/target' -o -path '*/node_modules' \) -prune -o -type f \( -name '*.sh' -o -path .ci/run \) -print 2>/dev/null)
+SCRIPTS := $(shell find .ci tools tests models fuzz benches packaging fleet \( -path '*/target' -o -path '*/node_modules' \) -prune -o -type f \( -name '*.sh' -o -path .ci/run -o -path fleet/device/limen-deploy \) -print 2>/dev/null)
 
 # What the binary and the tests find the runtime and the networks by.
 RUNTIME := LIMEN_LITERT__LIBRARY=.setup/lib/libLiteRt.so LIMEN_MODELS__FOLDER=models
@@ -28,7 +28,7 @@ export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
 SECONDS_EACH ?= 60
 
-.PHONY: help run test setup build fmt lint deny bench eval models pages pictures lab fuzz docs clean distclean
+.PHONY: help run test setup build cross deb package fleet yocto fmt lint deny bench eval models pages pictures lab appliance fuzz docs clean distclean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,15 +42,29 @@ test: ## every test
 	@tools/setup.sh test
 	tests/setup.sh
 	tests/models.sh
-	$(RUNTIME) tests/rust.sh
-	$(RUNTIME) tests/browser/run.sh
-	$(RUNTIME) node tests/api/run.mjs
+	$(RUNTIME) tests/run.sh
 
 setup: ## what building and running need; called by the other targets
 	@tools/setup.sh
 
 build: setup ## the release binary
 	cargo build --release --locked
+
+cross: ## the binary for aarch64, tried in an emulator; PROFILE=dev skips optimisation
+	PROFILE=$(or $(PROFILE),release) packaging/cross.sh
+	PROFILE=$(or $(PROFILE),release) $(RUNTIME) tests/cross.sh
+
+deb: ## Debian packages in target/deb; ARCH=arm64 or amd64, PROFILE=dev skips optimisation
+	packaging/deb.sh
+
+package: ## the packages: lintian, installing, upgrading, removing, purging (as root)
+	tests/package.sh
+
+fleet: ## updates of 20 hosts over SSH, bad releases, hosts that die meanwhile (as root)
+	tests/fleet.sh
+
+yocto: setup ## the Yocto layer: lint, recipes against what they package, slots, bundles (as root)
+	$(RUNTIME) tests/yocto.sh
 
 fmt: ## format the code
 	cargo fmt --all
@@ -98,6 +112,9 @@ pictures: build ## a picture of every admin page in target/pictures
 
 lab: setup ## cameras, the door, displays, failing disks and power cuts with a real kernel in a virtual machine
 	tests/lab/run.sh
+
+appliance: ## the installed package under systemd with a real kernel; ARCH=arm64 takes an hour
+	tests/lab/appliance.sh $(or $(ARCH),amd64)
 
 # -Z flags on the pinned toolchain, so that no nightly is needed. What a run learns stays out of
 # the committed corpus: fuzz/README.md says how a new input gets there. The lock file is the

@@ -65,9 +65,14 @@ export SOURCE_DATE_EPOCH
 # Neither what a second build would start from nor lines in backtraces are shipped.
 export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=none
 
+# Of a program for tests on another machine, numbers are wanted and not speed: half the time of compiling would go into
+# libraries that are hardly used.
+speed=()
+[[ $profile == release || $machine == "$(uname -m)" ]] || speed=(--config 'profile.dev.package."*".opt-level=0')
+
 # In a folder of its own: cargo builds nothing for this machine as long as it builds for another in the same one.
 target=${CARGO_TARGET_DIR:-target}
-cargo build --locked --profile "$profile" --target "$triple" --target-dir "$target/package" \
+cargo build --locked --profile "$profile" --target "$triple" --target-dir "$target/package" "${speed[@]}" \
     || fail 1 "cargo could not build limen for $triple: its reason stands above."
 mkdir -p -- "$target/$triple/$folder"
 cp -f -- "$target/package/$triple/$folder/limen" "$target/$triple/$folder/limen"
