@@ -98,15 +98,20 @@ fn troubleshooting_has_a_chapter_for_each_check_and_quotes_what_is_printed() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
     let report = healthy().json(0, &["doctor"]);
-    let checks: Vec<&str> =
-        report["findings"].as_array().unwrap().iter().map(|finding| finding["check"].as_str().unwrap()).collect();
+    let checks: Vec<&str> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["check"].as_str().unwrap())
+        .collect();
     for check in &checks {
         assert!(page.contains(&format!("\n## {check}\n")), "docs/troubleshooting.md has no chapter {check}");
     }
 
     let mut printed = String::new();
     sources(&root.join("src"), &mut printed);
-    let chapters = page.split("\n## ").filter(|chapter| checks.iter().any(|check| chapter.starts_with(check)));
+    let chapters =
+        page.split("\n## ").filter(|chapter| checks.iter().any(|check| chapter.starts_with(check)));
     let quoted: Vec<&str> = chapters
         .flat_map(str::lines)
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
