@@ -20,12 +20,21 @@ if ! type -P apt-get >/dev/null || ! type -P dpkg-query >/dev/null; then
     fail "these Debian packages are needed, and there is no apt-get here to look after them: $*."
 fi
 
+# A name without an architecture is of this machine's, also where another one's is there besides.
+native=$(dpkg --print-architecture)
+is_there() {
+    local architecture=$native
+    [[ $1 != *:* ]] || architecture=${1##*:}
+    dpkg-query --show --showformat='${db:Status-Status} ${Architecture}\n' "${1%%:*}" 2>/dev/null \
+        | grep -qxE "installed ($architecture|all)"
+}
+
 missing=() foreign=()
 look() {
     local package
     missing=() foreign=()
     for package; do
-        if [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+        if ! is_there "$package"; then
             missing+=("$package")
             if [[ $package == *:* ]] && ! { dpkg --print-architecture && dpkg --print-foreign-architectures; } \
                 | grep -qx -- "${package##*:}"; then
