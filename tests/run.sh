@@ -31,15 +31,17 @@ PYTHON
 # one KIND NAME
 one() {
     local log="$work/$BASHPID" started=$SECONDS result=passed program folder
+    # None takes half of this, however busy the machine: what hangs is to be named.
+    local limit=(timeout --kill-after=10 900)
     {
         printf '\n== %s\n' "$*"
         case $1 in
             rust)
                 IFS=$'\t' read -r _ program folder < <(grep -P "^$2\t" "$work/programs") \
-                    && (cd -- "$folder" && "$program")
+                    && (cd -- "$folder" && "${limit[@]}" "$program")
                 ;;
-            browser) tests/browser/run.sh "$2" ;;
-            api) node tests/api/run.mjs ;;
+            browser) "${limit[@]}" tests/browser/run.sh "$2" ;;
+            api) "${limit[@]}" node tests/api/run.mjs ;;
         esac
     } >"$log" 2>&1 || result=FAILED
     # Under a lock, so that what two have said stays apart.
@@ -49,7 +51,7 @@ one() {
 export -f one
 
 # Those that take longest first, so that none is left to run alone at the end.
-slow=(limen-lib faults scene mqtt admin_jobs admin_subjects admin_events admin_upkeep daemon doctor)
+slow=(limen-lib faults change scene mqtt admin_jobs admin_subjects admin_events admin_upkeep daemon doctor)
 jobs() {
     local name file
     [[ $what == rust ]] || printf '%s\n' 'api' 'browser pages'

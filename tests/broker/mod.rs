@@ -153,8 +153,19 @@ impl Broker {
 
     /// Ends it in order, so that it keeps what it knows on the disk.
     pub(crate) fn stop(&mut self) {
-        self.signal(rustix::process::Signal::TERM);
-        self.child.take().unwrap().wait().unwrap();
+        // One that has just started forgets a signal that comes between its handlers and its main loop.
+        for _ in 0..20 {
+            self.signal(rustix::process::Signal::TERM);
+            let end = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < end {
+                if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                    self.child = None;
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        panic!("mosquitto does not end");
     }
 
     /// Ends it at once.
