@@ -329,11 +329,19 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
     let device = Device::new();
     open_others(&device.state, &device.key);
     let (mut told, mut moments) = (Told::default(), random(std::process::id().into()));
-    for kill in 0..kills {
+    let enough = |told: &Told| {
+        told.enrolled.len() >= kills / 2 && told.removed.len() >= kills / 8 && told.rotations >= kills / 16
+    };
+    // On a machine that is too busy to get far before it is killed, more kills follow, and later ones.
+    for kill in 0..4 * kills {
+        if kill >= kills && enough(&told) {
+            break;
+        }
+        let longest_us = 150_000 << (kill / kills);
         let mut child = KilledOnDrop(work_in_a_child(&device.state, kill));
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains("working")), "the child starts");
-        let moment = Instant::now() + Duration::from_micros(moments.next().unwrap() % 150_000);
+        let moment = Instant::now() + Duration::from_micros(moments.next().unwrap() % longest_us);
         // Heard until then, so that the child never waits for a full pipe.
         let reader = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>());
         std::thread::sleep(moment.saturating_duration_since(Instant::now()));
@@ -342,11 +350,9 @@ fn killed_at_any_moment_nothing_acknowledged_is_lost_and_nothing_is_left_behind(
         reader.join().unwrap().iter().for_each(|line| told.hear(line));
         check(&device.state, &told, kill);
     }
-    println!("{kills} kills: {told} acknowledged");
+    println!("{kills} kills, or more: {told} acknowledged");
     assert_eq!(told.failed, Vec::<String>::new());
-    assert!(
-        told.enrolled.len() >= kills / 2 && told.removed.len() >= kills / 8 && told.rotations >= kills / 16
-    );
+    assert!(enough(&told));
 }
 
 #[test]

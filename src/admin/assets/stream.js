@@ -51,7 +51,8 @@ export function deviceStream(path, { signal, frame, state, least = 0 }) {
       try {
         const { told, jpeg } = parse(data);
         const bitmap = await createImageBitmap(jpeg);
-        if (!signal.aborted) {
+        // Decoding takes a moment, in which the page may have been left or hidden.
+        if (!signal.aborted && !document.hidden) {
           frame(told, bitmap, pace);
           pace.note((told.age_ms ?? 0) + performance.now() - came);
         }
