@@ -51,7 +51,7 @@ one() {
 export -f one
 
 # Those that take longest first, so that none is left to run alone at the end.
-slow=(limen-lib faults change scene mqtt admin_jobs admin_subjects admin_events admin_upkeep daemon doctor)
+slow=(accuracy limen-lib faults change scene mqtt admin_jobs admin_subjects admin_events admin_upkeep daemon doctor)
 jobs() {
     local name file
     [[ $what == rust ]] || printf '%s\n' 'api' 'browser pages'
