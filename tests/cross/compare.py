@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 # The most that two machines may differ by; a name that is not here is compared as the last. Both run the same int8
-# networks, whose sums are exact; what differs is the order in which floats are added before and after.
+# networks, whose sums are exact; what differs is the order in which floats are added before and after, and so now and
+# then on which side of a half a value is rounded to its level. Seen in the emulator: 0.0031 for a score, 0.0091 for the
+# margin, which is the difference of two.
 TOLERANCES = [
     (r"\.box\.|eye_distance_px", 0.1),  # pixels, of pictures 500 wide
     (r"_deg$", 0.1),
     (r"exposure", 0.1),  # levels of 255
-    (r"", 0.005),  # scores and the like, from 0 to 1
+    (r"margin$", 0.02),
+    (r"", 0.01),  # scores and the like, from 0 to 1
 ]
 # Times, and folders that the two do not share.
 LEFT_OUT = r"_ms$"
