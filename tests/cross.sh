@@ -10,8 +10,9 @@
 set -euo pipefail
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 
-# The cosine of two machines' embeddings of one picture, at least.
-readonly least_cosine=0.999
+# The cosine of two machines' embeddings of one picture, at least. Levels of int8 are rounded to the other side now and
+# then: 0.9982 was seen in the emulator, where the threshold for one person is 0.43.
+readonly least_cosine=0.995
 # For one command in the emulator, in seconds: it takes seconds, and some minutes on a busy machine.
 readonly longest=600
 
