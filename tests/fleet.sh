@@ -66,7 +66,7 @@ if [[ ${LIMEN_FLEET_INSIDE:-} != 1 ]]; then
     [[ -x $program ]] || cargo build --locked
     # The packages of this very tree, as they ship but for the optimisation: those that `make deb` made of the program
     # last, or else made now.
-    newest() { find "$1" -maxdepth 1 -name "$2" -newer "$program" -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
+    newest() { [[ ! -d $1 ]] || find "$1" -maxdepth 1 -name "$2" -newer "$program" -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
     # The device's end out of date would be another test than the one that is meant.
     current() { [[ -n $1 && -n $2 && -z $(find packaging fleet/device systemd models -type f -newer "$2" -print -quit) ]]; }
     for folder in "$target/deb" .setup/fleet/deb; do
