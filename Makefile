@@ -113,7 +113,7 @@ pictures: build ## a picture of every admin page in target/pictures
 lab: setup ## cameras, the door, displays, failing disks and power cuts with a real kernel in a virtual machine
 	tests/lab/run.sh
 
-appliance: ## the installed package under systemd with a real kernel; ARCH=arm64 takes an hour
+appliance: ## the installed package under systemd with a real kernel; ARCH=arm64 takes much longer
 	tests/lab/appliance.sh $(or $(ARCH),amd64)
 
 # -Z flags on the pinned toolchain, so that no nightly is needed. What a run learns stays out of
