@@ -28,10 +28,10 @@ export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
 SECONDS_EACH ?= 60
 
-.PHONY: help run test setup build cross deb package fleet yocto fmt lint deny bench eval models pages pictures lab appliance fuzz docs clean distclean
+.PHONY: help run test setup build cross deb package reproducible fleet yocto fmt lint deny bench eval models pages pictures lab appliance fuzz docs clean distclean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo 'For example: make run ARGS="--source /dev/video0"'
 
@@ -59,6 +59,9 @@ deb: ## Debian packages in target/deb; ARCH=arm64 or amd64, PROFILE=dev skips op
 
 package: ## the packages: lintian, installing, upgrading, removing, purging (as root)
 	tests/package.sh
+
+reproducible: ## the packages built twice from clean clones, compared; ARCH, PROFILE as for deb
+	tests/reproducible.sh
 
 fleet: ## updates of 20 hosts over SSH, bad releases, hosts that die meanwhile (as root)
 	tests/fleet.sh

@@ -46,6 +46,11 @@ look() {
 
 look "$@"
 [[ ${#missing[@]} -gt 0 ]] || exit 0
+# One at a time: apt does not wait for another one that refreshes its lists.
+exec {lock}<"${BASH_SOURCE[0]}"
+flock "$lock"
+look "$@"
+[[ ${#missing[@]} -gt 0 ]] || exit 0
 add=
 for architecture in $(printf '%s\n' "${foreign[@]}" | sort -u); do
     add+="dpkg --add-architecture $architecture && "

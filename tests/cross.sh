@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the aarch64 program in an emulator, with the real networks and the real runtime for aarch64, and compares what
-# it computes with what the x86-64 program computes from the same pictures.
+# it computes with what the x86-64 program computes from the same pictures; then makes the package for arm64 of it.
 #
 #   tests/cross.sh     PROFILE=dev (default) or release: which of the programs of packaging/cross.sh
 #                      LIMEN_TEST_PROGRAM=FILE: the x86-64 program, instead of target/debug/limen
@@ -13,6 +13,8 @@ cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 # The cosine of two machines' embeddings of one picture, at least. Levels of int8 are rounded to the other side now and
 # then: 0.9982 was seen in the emulator, where the threshold for one person is 0.43.
 readonly least_cosine=0.995
+# Bytes of the package, networks and runtime included.
+readonly largest=30000000
 # For one command in the emulator, in seconds: it takes seconds, and some minutes on a busy machine.
 readonly longest=600
 
@@ -118,5 +120,16 @@ other=$(cosines "$portraits/barack_obama_2.jpg")
 awk -v found="$other" -v least="$least_cosine" 'BEGIN { exit !(found + 0 < least) }' \
     || fail "another picture of the same person has a cosine of $other, which that check would let pass"
 ok "another picture of the same person has $other"
+
+# The program in its package. That it installs and runs as a service is seen by `make appliance ARCH=arm64`.
+packaging/need.sh debhelper dpkg-dev lintian
+ARCH=arm64 PROGRAM=$arm_program packaging/deb.sh >"$work/made" || fail "the package for arm64 could not be made:" "$(<"$work/made")"
+package=$(grep -E '(^|/)limen_[^ /]*_arm64\.deb$' "$work/made") || fail "packaging/deb.sh names no package:" "$(<"$work/made")"
+[[ $(dpkg-deb -f "$package" Architecture) == arm64 ]] || fail "$package is for $(dpkg-deb -f "$package" Architecture)"
+lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$package" >"$work/lintian" 2>&1 \
+    || fail "lintian of $package:" "$(<"$work/lintian")"
+size=$(stat -c %s -- "$package")
+((size <= largest)) || fail "$package has $size bytes; at most $largest are wanted"
+ok "the package for arm64: $size bytes, at most $largest; lintian without error or warning"
 
 echo "cross: $passed checks passed, in $SECONDS s"

@@ -35,22 +35,7 @@ die() {
 if [[ ${LIMEN_FLEET_INSIDE:-} != 1 ]]; then
     [[ $(id -u) == 0 ]] || die 2 "this test makes namespaces and mounts: run it as root"
     [[ $(uname -m) == x86_64 ]] || die 2 "this test runs on amd64 only, this is $(uname -m)"
-    missing=()
-    need() { [[ -n $(type -P "$1" || type -P "/usr/sbin/$1") ]] || missing+=("$2"); }
-    need mmdebstrap mmdebstrap
-    need ip iproute2
-    need ssh openssh-client
-    need mosquitto mosquitto
-    need jq jq
-    need openssl openssl
-    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
-    if [[ ${#missing[@]} -gt 0 ]]; then
-        say "installing ${missing[*]}"
-        export DEBIAN_FRONTEND=noninteractive
-        { apt-get -q update -o DPkg::Lock::Timeout=300 \
-            && apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >/dev/null \
-            || die 4 "apt-get could not install ${missing[*]}: its reason stands above"
-    fi
+    packaging/need.sh mmdebstrap iproute2 openssh-client mosquitto jq openssl python3-venv util-linux
     mkdir -p .setup/fleet
     list=fleet/requirements.txt venv=.setup/fleet/venv
     if ! [[ -x $venv/bin/ansible-playbook ]] || ! cmp -s "$list" "$venv/requirements.txt"; then

@@ -32,13 +32,15 @@ PYTHON
 one() {
     local log="$work/$BASHPID" started=$SECONDS result=passed program folder
     # None takes half of this, however busy the machine: what hangs is to be named.
-    local limit=(timeout --kill-after=10 900)
+    local limit=(timeout --kill-after=10 900) show=()
+    # Its figures are what it is run for.
+    [[ $* != "rust accuracy" ]] || show=(--show-output)
     {
         printf '\n== %s\n' "$*"
         case $1 in
             rust)
                 IFS=$'\t' read -r _ program folder < <(grep -P "^$2\t" "$work/programs") \
-                    && (cd -- "$folder" && "${limit[@]}" "$program")
+                    && (cd -- "$folder" && "${limit[@]}" "$program" "${show[@]}")
                 ;;
             browser) "${limit[@]}" tests/browser/run.sh "$2" ;;
             api) "${limit[@]}" node tests/api/run.mjs ;;

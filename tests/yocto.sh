@@ -8,22 +8,7 @@ set -euo pipefail
 source "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../yocto/tests/lib.sh"
 cd -- "$project"
 
-# What it needs, in Debian's names. As root they are installed, as elsewhere in this project.
-declare -A packages=([rauc]=rauc [mksquashfs]=squashfs-tools [jq]=jq [curl]=curl [openssl]=openssl
-    [dbus-run-session]=dbus-bin [dbus-daemon]=dbus-daemon [shellcheck]=shellcheck [systemd-analyze]=systemd
-    [unshare]=util-linux [findfs]=util-linux [git]=git)
-missing=()
-for tool in "${!packages[@]}"; do
-    command -v "$tool" >/dev/null || missing+=("${packages[$tool]}")
-done
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-if [[ ${#missing[@]} -gt 0 ]]; then
-    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
-        fail "missing: ${missing[*]} (Debian packages); install them and call this again"
-    fi
-    DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-        "${missing[@]}" >/dev/null || fail "apt-get could not install ${missing[*]}: its reason stands above"
-fi
+packaging/need.sh rauc squashfs-tools jq curl openssl dbus-bin dbus-daemon shellcheck systemd util-linux git python3-venv
 
 # The linter, bitbake's parser and kas, by the hashes in yocto/requirements.txt.
 venv=$project/.setup/yocto list=$project/yocto/requirements.txt

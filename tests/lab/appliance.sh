@@ -31,21 +31,10 @@ here=$lab/appliance/$arch
 mkdir -p "$here"
 
 # --- packages of the host
-if [[ $arch == amd64 ]]; then
-    need qemu-system-x86_64 qemu-system-x86
-else
-    need qemu-system-aarch64 qemu-system-arm
-    [[ -e /usr/aarch64-linux-gnu/lib/libc.a ]] || missing="$missing libc6-dev-arm64-cross"
-fi
-need busybox busybox-static
-need mmdebstrap mmdebstrap
-need mke2fs e2fsprogs
-need gcc gcc
-need djpeg libjpeg-turbo-progs
-[[ $(id -u) == 0 ]] || need fakeroot fakeroot
-[[ -e /usr/include/linux/videodev2.h ]] || missing="$missing linux-libc-dev"
-need_for_kernel "$arch"
-install_needed
+read -r -a needed <<<"$packages mmdebstrap libjpeg-turbo-progs python3"
+[[ $arch == amd64 ]] || needed+=(qemu-system-arm gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+[[ $(id -u) == 0 ]] || needed+=(fakeroot)
+packaging/need.sh "${needed[@]}"
 fetch_kernel "$arch"
 
 # --- a small Debian

@@ -6,33 +6,8 @@
 say() { printf 'lab: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-missing=
-# need PROGRAM PACKAGE
-need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
-
-# Installs the packages that `need` found missing.
-install_needed() {
-    [ -n "$missing" ] || return 0
-    install="apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends$missing"
-    if [ "$(id -u)" = 0 ]; then as=; elif sudo -n true 2>/dev/null; then as=sudo; else
-        die "install what is missing, then run this again: sudo $install"
-    fi
-    say "installing$missing"
-    # The names are separate arguments, and `as` is nothing for root.
-    # shellcheck disable=SC2086
-    if ! { $as apt-get update -q && $as $install; } >"$lab/apt.log" 2>&1; then
-        die "could not install$missing; see $lab/apt.log"
-    fi
-    missing=
-}
-
-# What building modules takes, for either machine.
-need_for_kernel() {
-    need depmod kmod
-    need make make
-    need xz xz-utils
-    [ "$1" = amd64 ] || need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
-}
+# Packages of the host: the emulator, what makes disks, and what building modules takes.
+packages="qemu-system-x86 busybox-static e2fsprogs gcc linux-libc-dev kmod make xz-utils"
 
 # for_machine PROGRAM ARGUMENT...: apt with the packages of the emulated machine, without making that a foreign
 # architecture of this one.
@@ -69,6 +44,9 @@ fetch_kernel() {
     loopback=$base/build/v4l2loopback.ko
     sim=$base/sim
     mkdir -p "$base/debs"
+    # The two labs may run at a time, and the first one that comes makes it for both.
+    exec 8>"$base/lock"
+    flock 8
     if [ ! -e "$base/ready" ]; then
         rm -rf "$kernel" "$base/build"
         if [ "$arch" != amd64 ]; then
@@ -119,9 +97,12 @@ fetch_kernel() {
         echo 'MODULE_LICENSE("GPL");' >>"$sim/irq_sim.c"
         touch "$sim/ready"
     fi
-    cp tests/lab/i2csink.c "$sim"
-    echo 'obj-m := irq_sim.o gpio-sim.o i2csink.o' >"$sim/Makefile"
+    # What has not changed is left alone, since the other lab may be reading what is built of it.
+    cmp -s tests/lab/i2csink.c "$sim/i2csink.c" || cp tests/lab/i2csink.c "$sim"
+    objects='obj-m := irq_sim.o gpio-sim.o i2csink.o'
+    [ "$(cat "$sim/Makefile" 2>/dev/null)" = "$objects" ] || echo "$objects" >"$sim/Makefile"
     make_modules "$sim" >"$base/sim.log" 2>&1 || die "the simulated hardware does not build; see $base/sim.log"
+    exec 8>&-
 }
 
 # modules_for NAME...: the files of these modules and of all they need, in the order in which they load.

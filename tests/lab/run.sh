@@ -17,16 +17,9 @@ cd "$root"
 [ "$(uname -m)" = x86_64 ] || die "runs on amd64 only, this is $(uname -m)"
 command -v apt-get >/dev/null || die "needs the packages of Debian or Ubuntu (apt-get)"
 
-# --- packages of the host
-need qemu-system-x86_64 qemu-system-x86
-need busybox busybox-static
-need dmsetup dmsetup
-need debugfs e2fsprogs
-need gcc gcc
-need_for_kernel amd64
-python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-[ -e /usr/include/linux/videodev2.h ] || missing="$missing linux-libc-dev"
-install_needed
+# Words on purpose.
+# shellcheck disable=SC2086
+packaging/need.sh $packages dmsetup python3-venv
 
 # --- the virtual machine's runner, pinned
 if ! "$lab/venv/bin/vng" --version 2>/dev/null | grep -q '1\.42'; then
