@@ -41,6 +41,8 @@ for file in "$@"; do
             name=limen_${version}_$arch.deb
             ;;
         *.raucb)
+            # An image tells its version by os-release, which has no other letters.
+            [[ $version =~ ^[a-z0-9.-]+$ ]] || fail 1 "$version: the version of an image has small letters, digits, '.' and '-' only"
             name=${file##*/} name=${name%.raucb} name=limen_${version}_${name##*_}.raucb
             [[ $name =~ _[a-z0-9-]+\.raucb$ ]] || fail 1 "$file: the name should end with _MACHINE.raucb, in small letters"
             ;;

@@ -133,7 +133,7 @@ visit() {
 }
 
 hardware() {
-    modprobe -a configfs videodev
+    modprobe configfs
     insmod "$lab/irq_sim.ko" && insmod "$lab/gpio-sim.ko" || return
     mountpoint -q /sys/kernel/config || mount -t configfs none /sys/kernel/config
     local chip=/sys/kernel/config/gpio-sim/limen
@@ -457,6 +457,7 @@ first_boot() {
     install_package || return
     [[ $short ]] || camera_faults
     systemctl stop limen
+    modprobe videodev
     insmod "$lab/v4l2loopback.ko" video_nr=0 exclusive_caps=1
     feed jpg
     configure $camera
@@ -497,6 +498,7 @@ first_boot() {
 
 second_boot() {
     hardware || bad "the simulated hardware loads"
+    modprobe videodev
     insmod "$lab/v4l2loopback.ko" video_nr=0 exclusive_caps=1
     : >"$work/messages"
     feed ppm

@@ -259,8 +259,10 @@ fn failed(path: &Path, call: &'static str, errno: Errno) -> CameraError {
     let advice = match errno {
         Errno::NOENT => "there is no such device file: plug the camera in, or name another".into(),
         Errno::NODEV | Errno::NXIO => "the camera is gone: check its cable and power".into(),
-        Errno::ACCESS | Errno::PERM => {
-            "not allowed: add the account this runs under to the group `video`".into()
+        Errno::ACCESS => "not allowed: add the account this runs under to the group `video`".into(),
+        // Its file would let this account in.
+        Errno::PERM => {
+            "what this runs in does not let it: a systemd service needs DeviceAllow= for it, a container the device".into()
         }
         Errno::BUSY => format!("another program uses it: {}", holders(path)),
         Errno::NOTTY => "it is no V4L2 video device".into(),

@@ -141,6 +141,8 @@ def after_the_loss(device: Device, before: dict[str, Any], lost: Unreachable, ti
             continue
         last = status.get("last")
         if last and last != before.get("last"):
+            if last.get("reboot"):
+                return after_the_restart(device, before, last, until - time.monotonic())
             if last.get("verb") == "recover":
                 return 3, last
             return 0 if last.get("ok") else 1, last
@@ -154,8 +156,9 @@ def after_the_restart(
     """An image starts from its other slot now, proves itself there and marks it good, or comes back from this one."""
     until = time.monotonic() + timeout
     seen = "the device has not come back"
+    code = 1
     while time.monotonic() < until:
-        time.sleep(5)
+        time.sleep(2)
         try:
             _, status = device.answer(["status"], 60)
         except Unreachable as away:
@@ -164,13 +167,21 @@ def after_the_restart(
         slot, former = status.get("slot") or {}, before.get("slot") or {}
         if status.get("boot") == before.get("boot"):
             seen = "the device has not started anew"
-        elif slot.get("booted") == former.get("booted"):
-            return 3, {**status, "ok": False, "message": "the new slot did not prove itself; the device is back in the former one"}
-        elif status.get("healthy") and any(one.get("state") == "booted" and one.get("good") for one in slot.get("slots", [])):
-            return 0, {**status, "message": answer["message"], "changed": True}
+        elif not slot.get("booted"):
+            seen = "RAUC on the device does not say which slot it runs"
+        elif slot["booted"] == former.get("booted"):
+            last = status.get("last") or {}
+            reason = last["message"] if last.get("verb") == "recover" else "the new slot did not prove itself"
+            if status.get("healthy") and not status.get("interrupted"):
+                return 3, {**status, "ok": False, "message": f"{reason}; the device is back in the former slot, and well"}
+            # Well may take a while after a start; that it never gets there is worse than to have come back.
+            code, seen = 4, f"{reason}; the device is back in the former slot, and not well: {status.get('why')}"
+        # The device's health alone is not enough: it may yet fail its self-test and go back.
+        elif status.get("healthy") and slot.get("proved"):
+            return 0, {**status, "message": f"{status.get('limen')} has proved itself in slot {slot['booted']}", "changed": True}
         else:
             seen = f"the new slot is not marked good yet: {status.get('why') or 'well'}"
-    return 1, {**answer, "ok": False, "message": f"after {timeout:.0f} s: {seen}"}
+    return code, {**answer, "ok": False, "message": f"after {timeout:.0f} s: {seen}"}
 
 
 class ActionModule(ActionBase):
