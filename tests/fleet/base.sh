@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the root that all hosts of the fleet test share: Debian 12 with an SSH server and what the packages depend on,
-# unpacked in .setup/fleet/base-KEY. Fetched once; apt checks signatures.
+# Makes the root that all hosts of the fleet test share: Debian 12 with an SSH server, what the packages depend on, and
+# RAUC with a bus for those with two slots, unpacked in .setup/fleet/base-KEY. Fetched once; apt checks signatures.
 #
 #   tests/fleet/base.sh      prints the folder
 #
@@ -12,7 +12,11 @@ cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/../.."
 
 packages=openssh-server,openssh-client,sudo,curl,jq,ca-certificates,openssl,libssl3,libstdc++6,libgcc-s1,procps
 packages+=,systemctl,systemd-standalone-sysusers,systemd-standalone-tmpfiles
-key=$(printf '%s\n' "$packages" | sha256sum | cut -c 1-12)
+# Of RAUC what it links with and calls; cryptsetup-bin has veritysetup, see verity.c.
+packages+=,dbus,libglib2.0-0,libjson-glib-1.0-0,libcurl3-gnutls,libfdisk1,cryptsetup-bin
+# RAUC itself depends on systemd, which the package `systemctl` stands for: unpacked and not installed.
+unpacked='rauc rauc-service'
+key=$(printf '%s\n' "$packages $unpacked" | sha256sum | cut -c 1-12)
 base=.setup/fleet/base-$key
 if [[ ! -e $base/ready ]]; then
     type -P mmdebstrap >/dev/null || {
@@ -24,7 +28,9 @@ if [[ ! -e $base/ready ]]; then
     mkdir -- "$base"
     echo "fleet: fetching Debian 12 for the hosts, once" >&2
 
-    mmdebstrap --variant=minbase --include="$packages" bookworm "$base/root" \
+    mmdebstrap --variant=minbase --include="$packages" \
+        --customize-hook="chroot \"\$1\" /bin/sh -ec 'cd /root; apt-get download $unpacked; for one in *.deb; do dpkg -x \$one /; done; rm *.deb'" \
+        bookworm "$base/root" \
         >"$base/log" 2>&1 || {
         tail -n 20 -- "$base/log" >&2
         exit 6
