@@ -520,7 +520,7 @@ second_boot() {
     recognised "after the power cut"
     local found
     # As the service: with its account and its credential. What systemd-run does takes a bus, which is not here.
-    printf '[Service]\nType=oneshot\nUser=limen\nLoadCredentialEncrypted=limen.mqtt\nExecStart=limen doctor --json\nStandardOutput=file:%s\n' \
+    printf '[Service]\nType=oneshot\nUser=limen\nLoadCredentialEncrypted=limen.mqtt\nExecStart=limen doctor --json\nStandardOutput=file:%s\nStandardError=journal\n' \
         "$work/doctor" >/run/systemd/system/doctor.service
     systemctl daemon-reload
     # Its exit code is what it found.
