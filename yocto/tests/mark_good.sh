@@ -80,6 +80,8 @@ rauc status mark-active other >/dev/null
 boot_into B
 limen_runs "LIMEN_CAMERA__SOURCE=/dev/no-camera"
 refused "an update without frames is not marked good" "no sign of the camera" quick 4
+equal "and it is written down for whoever drives updates" "slot B: for 4 s there was no sign of the camera" \
+    "$(sed 's/\(the camera\).*/\1/' "$work/update/failed")"
 "$mark" fall-back >/dev/null
 [[ -e $work/rebooted ]] || fail "it does not go back"
 boot_into A
@@ -108,6 +110,7 @@ equal "after all that the slot before is what starts" rootfs.0 "$(status | grep 
 quick 60 >/dev/null
 equal "an update that works is marked good and stays" "A=good B=good rootfs.1" "$(status)"
 equal "and remembered" B "$(<"$work/update/good")"
+[[ ! -e $work/update/failed ]] || fail "what was amiss before is still written down"
 
 # A good system whose camera is unplugged later.
 boot_into B
