@@ -274,7 +274,7 @@ if grep -qE 'BUG:|Oops|general protection' "$here"/console-[12].log; then
     grep -hE -A5 'BUG:|Oops|general protection' "$here"/console-[12].log >&2
 fi
 # Fewer than that were not the checks that were written.
-if [[ $short ]]; then least=32; else least=65; fi
+if [[ $short ]]; then least=35; else least=69; fi
 echo "appliance $arch: $passed passed, $failed failed, in $((SECONDS / 60)) min $((SECONDS % 60)) s"
 ((failed == 0)) || exit 1
 ((passed >= least)) || die "only $passed of at least $least checks ran"
