@@ -2,11 +2,11 @@
 # The fleet: LIMEN_FLEET_HOSTS devices (20 unless said) with the real packages, a real sshd, dpkg and limen each, in
 # namespaces of their own on one bridge with a real broker, driven by the playbooks of fleet/. Good and bad releases,
 # hosts that die in the middle of an update (LIMEN_FLEET_KILLS times, 6 unless said), hostile releases and commands,
-# configuration, certificates, a gallery.
+# configuration, certificates, a gallery; and two boards with two slots that RAUC installs images into.
 #
 #   tests/fleet.sh                          everything
 #   LIMEN_FLEET_KILLS=20 tests/fleet.sh     the figure in docs/performance.md
-#   LIMEN_FLEET_ONLY=kills tests/fleet.sh   one of: update, bad, hostile, away, settings, gallery, kills
+#   LIMEN_FLEET_ONLY=kills tests/fleet.sh   one of: update, bad, hostile, away, settings, gallery, kills, image
 #
 # Needs root, Debian 12 or Ubuntu on amd64. The first run fetches about 100 MB into .setup/fleet.
 # Exit codes: 0 passed, 1 a test failed, 2 wrong use, 4 system packages missing, 6 download failed.
@@ -35,7 +35,7 @@ die() {
 if [[ ${LIMEN_FLEET_INSIDE:-} != 1 ]]; then
     [[ $(id -u) == 0 ]] || die 2 "this test makes namespaces and mounts: run it as root"
     [[ $(uname -m) == x86_64 ]] || die 2 "this test runs on amd64 only, this is $(uname -m)"
-    packaging/need.sh mmdebstrap iproute2 openssh-client mosquitto jq openssl python3-venv util-linux
+    packaging/need.sh mmdebstrap iproute2 openssh-client mosquitto jq openssl python3-venv util-linux rauc squashfs-tools e2fsprogs gcc
     mkdir -p .setup/fleet
     list=fleet/requirements.txt venv=.setup/fleet/venv
     if ! [[ -x $venv/bin/ansible-playbook ]] || ! cmp -s "$list" "$venv/requirements.txt"; then
@@ -80,10 +80,10 @@ finish() {
     trap - EXIT
     # Hosts first: what they have mounted is in the way.
     local pid
-    for pid in "${pids[@]}" ${broker:+"$broker"}; do
+    for pid in "${pids[@]}" ${broker:+"$broker"} $(cat "$work"/hosts/*/pid 2>/dev/null); do
         kill -KILL "$pid" 2>/dev/null || true
     done
-    umount -R -l "$work"/hosts/*/root "$work/installed/root" 2>/dev/null || true
+    umount -R -l "$work"/hosts/*/{root,slot} "$work"/{installed,image}/root 2>/dev/null || true
     if [[ $code != 0 && -n ${LIMEN_FLEET_KEEP:-} ]]; then say "left in $work"; else rm -rf -- "$work"; fi
     exit "$code"
 }
@@ -189,9 +189,15 @@ make_host() {
     # The page cache is all that a host loses when it is killed: nothing has to wait for this machine's disk.
     mount -t overlay overlay -o "lowerdir=$work/installed/up:$base,upperdir=$folder/up,workdir=$folder/wk,volatile" "$folder/root"
     ssh-keygen -q -t ed25519 -N '' -C "$host" -f "$folder/root/etc/ssh/ssh_host_ed25519_key"
-    cat >"$folder/root/etc/limen/limen.toml.d/10-test.toml" <<X
+    settings "$host" >"$folder/root/etc/limen/limen.toml.d/10-test.toml"
+    printf '127.0.0.1 localhost %s\n' "$host" >"$folder/root/etc/hosts"
+    : >"$folder/root/etc/resolv.conf"
+    connect "$host" "$folder/root/etc/ssh/ssh_host_ed25519_key.pub"
+}
+settings() {
+    cat <<X
 [device]
-name = "$host"
+name = "$1"
 [camera]
 source = "replay:/usr/share/portraits"
 rate_hz = 1.0
@@ -203,29 +209,33 @@ unchanged_look_hz = 0.1
 [mqtt]
 host = "10.77.0.254"
 X
-    printf '10.77.0.%d %s\n' "$1" "$(cut -d ' ' -f 1,2 "$folder/root/etc/ssh/ssh_host_ed25519_key.pub")" >>"$known_hosts"
-    printf '    %s:\n      ansible_host: 10.77.0.%d\n' "$host" "$1" >>"$inventory"
-    printf '127.0.0.1 localhost %s\n' "$host" >"$folder/root/etc/hosts"
-    : >"$folder/root/etc/resolv.conf"
-    ip netns add "$host"
-    ip link add "v$host" type veth peer name eth0 netns "$host"
-    ip link set "v$host" master fleet up
-    ip -n "$host" link set lo up
-    ip -n "$host" address add "10.77.0.$1/24" dev eth0
-    ip -n "$host" link set eth0 up
+}
+# connect HOST KEY: the controller knows it, and there is a wire.
+connect() {
+    local address=10.77.0.${1#h}
+    printf '%s %s\n' "$address" "$(cut -d ' ' -f 1,2 "$2")" >>"$known_hosts"
+    printf '    %s:\n      ansible_host: %s\n' "$1" "$address" >>"$inventory"
+    ip netns add "$1"
+    ip link add "v$1" type veth peer name eth0 netns "$1"
+    ip link set "v$1" master fleet up
+    ip -n "$1" link set lo up
+    ip -n "$1" address add "$address/24" dev eth0
+    ip -n "$1" link set eth0 up
 }
 boot() {
     nsenter --net="/run/netns/$1" unshare --mount --pid --uts --ipc --fork --kill-child -- \
         tests/fleet/init.sh "$work/hosts/$1/root" "$1" </dev/null >>"$work/hosts/$1/console" 2>&1 &
     pids[$1]=$!
+    echo $! >"$work/hosts/$1/pid"
     # That one is killed later on is no news to the shell.
     disown "${pids[$1]}"
 }
+process_1() { pgrep -P "$(<"$work/hosts/$1/pid")" | head -n 1; }
 # The power goes: nothing in the host hears of it.
 power_off() {
     local child
-    # Process 1 there: the kernel ends all others with it, and it is gone only when they are.
-    child=$(pgrep -P "${pids[$1]}" | head -n 1)
+    # The kernel ends all others with it, and it is gone only when they are.
+    child=$(process_1 "$1")
     kill -KILL "$child"
     while [[ -e /proc/$child ]]; do sleep 0.05; done
     unset "pids[$1]"
@@ -233,7 +243,7 @@ power_off() {
 inside() {
     local host=$1 child
     shift
-    child=$(pgrep -P "${pids[$host]}" | head -n 1)
+    child=$(process_1 "$host")
     nsenter --target "$child" --mount --pid --net --uts --root --wd=/ -- "$@"
 }
 ssh_options=(-F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile="$known_hosts"
@@ -586,6 +596,11 @@ if wanted kills && ((kills > 0)); then
     [[ $(wc -l <"$work/kills") == "$kills" ]] || failed "only $(wc -l <"$work/kills") of $kills tries"
     grep -q ' yes ' "$work/kills" || failed "no kill hit a change: the moments are wrong"
     pass "cut off in the middle of a change: $kills of $kills hosts start as a working one, $(grep -c ' yes ' "$work/kills") of them by taking the change back"
+fi
+
+if wanted image; then
+    # shellcheck source=tests/fleet/image.sh
+    source tests/fleet/image.sh
 fi
 
 say "$passed tests passed with $hosts hosts in $((SECONDS - began)) s"

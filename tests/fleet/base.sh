@@ -27,9 +27,10 @@ if [[ ! -e $base/ready ]]; then
     rm -rf -- "$base"
     mkdir -- "$base"
     echo "fleet: fetching Debian 12 for the hosts, once" >&2
-
-    mmdebstrap --variant=minbase --include="$packages" \
-        --customize-hook="chroot \"\$1\" /bin/sh -ec 'cd /root; apt-get download $unpacked; for one in *.deb; do dpkg -x \$one /; done; rm *.deb'" \
+    # /lib is a link, and stays one.
+    fetch="cd /root; apt-get -q download $unpacked
+        for one in *.deb; do dpkg --fsys-tarfile \$one | tar -x -C / --keep-directory-symlink; rm \$one; done"
+    mmdebstrap --variant=minbase --include="$packages" --customize-hook="chroot \"\$1\" /bin/sh -ec '$fetch'" \
         bookworm "$base/root" \
         >"$base/log" 2>&1 || {
         tail -n 20 -- "$base/log" >&2
