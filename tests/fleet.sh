@@ -266,14 +266,15 @@ await() {
         sleep 1
     done
 }
+reports=$work/reports
 play() {
     local name=$1
     shift
     # Of the tests' own, so that nothing of whoever runs them matters.
-    env -i PATH="$ansible:$PATH" HOME="$work" LC_ALL=C.UTF-8 ANSIBLE_CONFIG="$PWD/fleet/ansible.cfg" LIMEN_FLEET_REPORTS="$work/reports" \
-        ANSIBLE_NOCOLOR=1 ansible-playbook -i "$inventory" "limen.fleet.$name" "$@" >"$work/play.log" 2>&1
+    env -i PATH="$ansible:$PATH" HOME="$work" LC_ALL=C.UTF-8 ANSIBLE_CONFIG="$PWD/fleet/ansible.cfg" LIMEN_FLEET_REPORTS="$reports" \
+        ANSIBLE_NOCOLOR=1 ansible-playbook -i "$inventory" "limen.fleet.$name" "$@" >"${reports%/*}/play.log" 2>&1
 }
-report() { find "$work/reports" -name '*.json' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
+report() { find "$reports" -name '*.json' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-; }
 outcomes() { jq -r '[.hosts[].outcome] | group_by(.) | map("\(length) \(.[0])") | join(", ")' "$(report)"; }
 
 moment=$(now_ms)
@@ -539,6 +540,12 @@ fi
 if wanted kills && ((kills > 0)); then
     # How long a change takes when nobody is killed, for the moments to lie in all of it.
     lanes=(h7 h8)
+    # Of an earlier stage the one may have another version.
+    present=$(version_of h7)
+    if [[ $(version_of h8) != "$present" ]]; then
+        send_release h8 "$present"
+        door h8 install "$present" </dev/null | jq -e .ok >/dev/null || failed "$present for h8"
+    fi
     for host in "${lanes[@]}"; do
         send_release "$host" "$(version_of "$host")"
     done
