@@ -71,7 +71,7 @@ def assigned(text, variable):
 cargo = tomllib.loads((project / "Cargo.toml").read_text())
 manifest = tomllib.loads((project / "models/manifest.toml").read_text())
 version = cargo["package"]["version"]
-for name in ("limen", "limen-models"):
+for name in ("limen", "limen-deploy", "limen-models"):
     check(f"version of {name}", version, recipe(name)[0])
 check("version of the distribution", version, assigned((layer / "conf/distro/limen.conf").read_text(), "DISTRO_VERSION"))
 
@@ -87,7 +87,7 @@ for library in manifest["runtime"]["library"]:
     check(f"library of LiteRT for {override}", library["sha256"], assigned(litert, f"LIBRARY_SHA256:{override}"))
 
 limen = recipe("limen")[1]
-for text, where in ((limen, "limen"), (recipe("limen-models")[1], "limen-models")):
+for text, where in ((limen, "limen"), *((recipe(name)[1], name) for name in ("limen-deploy", "limen-models"))):
     for name, md5 in re.findall(r"file://([A-Z-]+);md5=([0-9a-f]{32})", text):
         check(f"md5 of {name} in {where}", hashlib.md5((project / name).read_bytes()).hexdigest(), md5)
 
@@ -182,14 +182,14 @@ refused "kas refuses a file that is not of its form" "" validate "$work/broken.y
 
 # Units
 root=$work/root units=$work/root/usr/lib/systemd/system
-mkdir -p "$units/limen.service.d" "$root"/usr/{libexec/limen,bin}
-cp "$layer"/recipes-limen/*/files/*.{service,mount,timer} systemd/limen.service "$units/"
+mkdir -p "$units/limen.service.d" "$root"/usr/{libexec/limen,bin,sbin}
+cp "$layer"/recipes-limen/*/files/*.{service,mount,timer} fleet/device/systemd/* systemd/limen.service "$units/"
 cp "$layer/recipes-limen/limen-system/files/limen-image.conf" "$units/limen.service.d/"
-for target in local-fs sysinit umount reboot multi-user basic shutdown final; do
+for target in local-fs sysinit umount reboot multi-user basic shutdown final timers; do
     cp "/lib/systemd/system/$target.target" "$units/"
 done
 cp /lib/systemd/system/systemd-reboot.service "$units/"
-for stub in libexec/limen/limen-tryboot libexec/limen/limen-mark-good bin/limen bin/systemd-tmpfiles; do
+for stub in libexec/limen/limen-tryboot libexec/limen/limen-mark-good bin/limen bin/systemd-tmpfiles sbin/limen-deploy; do
     install -m 0755 /bin/true "$root/usr/$stub"
 done
 # Good is what it says nothing about: of a line that it does not understand it says so and goes on.
@@ -200,7 +200,7 @@ verify() {
     [[ -z $said ]] || fail "systemd-analyze verify $1: $said"
 }
 count=0
-for unit in "$layer"/recipes-limen/*/files/*.{service,mount,timer}; do
+for unit in "$layer"/recipes-limen/*/files/*.{service,mount,timer} fleet/device/systemd/*; do
     verify "$(basename -- "$unit")"
     count=$((count + 1))
 done

@@ -24,7 +24,10 @@ gcc -O1 -Wall -shared -fPIC -o "$image/root/usr/lib/verity.so" tests/fleet/verit
 (
     cd "$image/root" || exit
     rm -rf var/lib/dpkg usr/bin/dpkg*
-    mkdir -p data boot/select var/lib/limen{,-deploy} usr/libexec/limen etc/rauc
+    mkdir -p data boot/select var/lib/limen usr/libexec/limen etc/rauc
+    # As the layer's recipe has it.
+    rm -rf usr/lib/tmpfiles.d/limen-deploy.conf var/lib/limen-deploy
+    ln -s /data/limen-deploy var/lib/limen-deploy
     : >etc/hosts
     : >etc/resolv.conf
     cp -a etc/limen usr/share/limen/etc

@@ -51,10 +51,8 @@ if [[ -n $board ]]; then
     # What the units of the layer do, in their order.
     mount -o ro /dev/mmcblk0p1 /boot/select
     systemd-tmpfiles --create /usr/share/limen/data.conf
-    mkdir -p /data/limen-deploy
     mount --bind /data/limen /var/lib/limen
     mount --bind /data/etc/limen /etc/limen
-    mount --bind /data/limen-deploy /var/lib/limen-deploy
     mkdir /run/dbus
     dbus-daemon --system --fork
     LD_PRELOAD=/usr/lib/verity.so LIMEN_TRYBOOT_PARTITION=/run/partition rauc service </dev/null >>/var/log/rauc.log 2>&1 &
@@ -64,7 +62,7 @@ fi
 mkdir -p /var/lib/limen
 chown limen:limen /var/lib/limen
 chmod 700 /var/lib/limen
-systemd-tmpfiles --create limen-deploy.conf
+[[ -n $board ]] || systemd-tmpfiles --create limen-deploy.conf
 # The order that the units state: taking back before limen. The replacement of systemctl starts each when told.
 systemctl start ssh </dev/null >>/var/log/boot.log 2>&1
 systemctl start limen-deploy-recover </dev/null >>/var/log/boot.log 2>&1 || true

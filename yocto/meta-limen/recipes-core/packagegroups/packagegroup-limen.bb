@@ -11,6 +11,7 @@ inherit packagegroup
 # No broker: the door talks to the one of the house, and a second one would be another thing to keep safe.
 # The time comes from systemd-timesyncd, since its mark is what limen's door trusts (docs/door.md).
 RDEPENDS:${PN} = "limen \
+                  limen-deploy \
                   limen-models \
                   limen-system \
                   limen-update \
