@@ -66,7 +66,7 @@ use crate::reembed::ReembedParts;
 use crate::rekey::{RekeyParts, rekey_accounts};
 use crate::sightings;
 use crate::status::{Condition, Part, Status};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Heartbeat, Supervisor};
 use crate::vault::{KeyPurpose, KeyRing, KeySource, RootKey, StateFolder};
 use crate::watchdog::Watchdog;
 
@@ -85,6 +85,10 @@ const STORE_SILENCE: Duration = Duration::from_secs(30);
 const DOOR_SILENCE: Duration = Duration::from_secs(5);
 /// A picture made to confuse the reader of codes takes it a second or two on a slow board.
 const PASSES_SILENCE: Duration = Duration::from_secs(10);
+/// A round takes a [`TICK`].
+const SUPERVISOR_SILENCE: Duration = Duration::from_secs(10);
+/// More than shutdown takes.
+const LAST_RESORT: Duration = Duration::from_secs(15);
 /// Tasks beat every half second.
 const NETWORK_SILENCE: Duration = Duration::from_secs(10);
 /// The whole of shutdown. What has not ended by then is left behind; systemd waits 20 s.
@@ -430,7 +434,10 @@ pub fn run(parts: Parts, stop: &AtomicBool, report: impl FnMut(Report) + Send + 
         schedule_at: None,
     };
     let watched = Watched { capture: &capture, status: &status, stats: &stats, clock: clock.as_ref() };
-    let result = supervise(&[stop, &restart], &mut supervisor, &watched, &mut round);
+    // What the loop below waits for may be held by what stands still.
+    let beat = supervisor.watch("supervisor", SUPERVISOR_SILENCE);
+    let _last_resort = supervisor.last_resort(LAST_RESORT)?;
+    let result = supervise(&[stop, &restart], &mut supervisor, &watched, &mut round, &beat);
     let restart = restart.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed);
     if restart {
         round.watchdog.reloading(clock.monotonic());
@@ -527,10 +534,12 @@ fn supervise(
     supervisor: &mut Supervisor,
     watched: &Watched<'_>,
     round: &mut Round,
+    beat: &Heartbeat,
 ) -> Result<()> {
     let Watched { capture, status, stats, clock } = *watched;
     let frames = capture.shared();
     while !stop.iter().any(|stop| stop.load(Ordering::Relaxed)) {
+        beat.beat();
         if let Some(ended) = supervisor.ended_within(TICK) {
             // The recogniser ends with the recording; nobody else ends in order before shutdown.
             return match ended.result {

@@ -5,11 +5,12 @@
 //! the inside, so the program says which it is and lets the watchdog have it. What merely does not
 //! work for a while, a camera or a broker, is none of this: see [`crate::status`].
 //!
-//! Runs on the thread that starts the daemon.
+//! Runs on the thread that starts the daemon. That thread may itself come to wait for what a thread
+//! that no longer moves holds; the [`LastResort`] waits for nothing.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -145,6 +146,41 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Aborts the process once anything watched so far has been silent for `patience` longer than it
+    /// may be: by then the supervisor should have ended it, and cannot. Until what is returned is dropped.
+    pub fn last_resort(&self, patience: Duration) -> std::io::Result<LastResort> {
+        let over = Arc::new(AtomicBool::new(false));
+        let (ended, clock) = (Arc::clone(&over), Arc::clone(&self.clock));
+        // Written now, since a thread that stands still may hold the allocator.
+        let mut beats: Vec<_> = self
+            .beats
+            .iter()
+            .map(|beat| {
+                let (name, limit) = (&beat.0.name, beat.0.limit.saturating_add(patience));
+                let said = format!(
+                    "`{name}` has not moved for {} s, and nothing else can end the program\n",
+                    limit.as_secs()
+                );
+                (beat.clone(), limit, said, 0)
+            })
+            .collect();
+        std::thread::Builder::new().name("last-resort".into()).spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                std::thread::sleep(LOOK);
+                let now = clock.monotonic();
+                for (beat, limit, said, overdue) in &mut beats {
+                    *overdue = if beat.silent(now) > *limit { *overdue + 1 } else { 0 };
+                    if *overdue > LOOKS && !ended.load(Ordering::Relaxed) {
+                        // Not through the log, which has locks. What cannot be said is no reason to stay.
+                        let _ = rustix::io::write(rustix::stdio::stderr(), said.as_bytes());
+                        std::process::abort();
+                    }
+                }
+            }
+        })?;
+        Ok(LastResort(over))
+    }
+
     /// Waits for one thread to end, at most `patience`: what it said, unless that was reported
     /// before. An error if it does not end.
     pub fn join(&mut self, name: &str, patience: Duration) -> anyhow::Result<()> {
@@ -163,6 +199,21 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+}
+
+/// How often the last resort looks, and how many times in a row it has to see the same: a process that was stopped as a
+/// whole has a moment to move again.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 2;
+
+/// The watch of [`Supervisor::last_resort`], as long as this lives.
+#[derive(Debug)]
+pub struct LastResort(Arc<AtomicBool>);
+
+impl Drop for LastResort {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
