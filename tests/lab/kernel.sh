@@ -65,7 +65,7 @@ fetch_kernel() {
             apt-get download -q "$kbuild" v4l2loopback-dkms >"$lab/apt.log" 2>&1 &&
             for_machine apt-get download -q "$image" "linux-headers-$version" "$common" >>"$lab/apt.log" 2>&1) ||
             die "could not fetch the kernel packages; see $lab/apt.log"
-        for package in "$base"/debs/*.deb; do dpkg -x "$package" "$kernel"; done
+        for deb in "$base"/debs/*.deb; do dpkg -x "$deb" "$kernel"; done
         PATH=$PATH:/usr/sbin depmod -b "$kernel" "$version"
         say "building v4l2loopback"
         # The packages expect to lie in /usr/src.
