@@ -48,7 +48,7 @@ if [[ $machine != "$(uname -m)" ]]; then
 fi
 
 # Names of folders end up in messages of panics and in asserts of C.
-cargo_home=$(readlink -f -- "${CARGO_HOME:-$HOME/.cargo}")
+cargo_home=$(readlink -m -- "${CARGO_HOME:-$HOME/.cargo}")
 flags=("--remap-path-prefix=$PWD=/usr/src/limen" "--remap-path-prefix=$cargo_home=/usr/src/cargo")
 # Separated by a character that no path has, for folders with spaces in their names.
 printf -v CARGO_ENCODED_RUSTFLAGS '%s\x1f' "${flags[@]}"

@@ -31,6 +31,7 @@ first=${MADE:-$work/first/target/deb}
 (
     umask 077
     export TZ=Asia/Tokyo LC_ALL=C.UTF-8 CARGO_HOME="$work/another home/of cargo"
+    mkdir -p -- "$CARGO_HOME"
     build "$work/the second one"
 )
 count=0
