@@ -21,8 +21,6 @@ RUNTIME := LIMEN_LITERT__LIBRARY=.setup/lib/libLiteRt.so LIMEN_MODELS__FOLDER=mo
 
 # Further arguments for the command behind `run`, `bench`, `eval` and `models`.
 ARGS ?=
-# The program for `eval`, where one is there already; otherwise the release is built for it.
-PROGRAM ?=
 # Folder of photographs for `models`; without it the recorded calibration is used.
 export CALIBRATION ?=
 # Seconds for each target of `fuzz`.
@@ -95,12 +93,12 @@ deny: ## licences, sources and advisories of the dependencies
 bench: build ## time per stage
 	$(RUNTIME) '$(LIMEN)' bench $(ARGS)
 
-eval: $(if $(PROGRAM),setup,build) ## accuracy on the photographs in LIMEN_EVAL_DATA
+eval: build ## accuracy on the photographs in LIMEN_EVAL_DATA
 	@if [[ -z "$${LIMEN_EVAL_DATA:-}" ]]; then \
 		echo 'eval: set LIMEN_EVAL_DATA to a folder of photographs with protocols; see docs/accuracy.md' >&2; \
 		exit 2; \
 	fi
-	$(RUNTIME) '$(or $(PROGRAM),$(LIMEN))' eval "$$LIMEN_EVAL_DATA" $(ARGS)
+	$(RUNTIME) '$(LIMEN)' eval "$$LIMEN_EVAL_DATA" $(ARGS)
 
 models: ## make the model files again from their packages; CALIBRATION=folder calibrates anew
 	models/recipe/run.sh $${CALIBRATION:+"$$CALIBRATION"} $(ARGS)

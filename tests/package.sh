@@ -14,8 +14,8 @@ cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 project=$PWD
 umask 022
 
-# Bytes of the package of limen, networks and runtime included.
-readonly largest=30000000
+# shellcheck source=tests/package/limits.sh
+source tests/package/limits.sh
 # What of the package other than programs is looked at one by one: mode, owner, path.
 readonly modes='755 root:root /usr/bin/limen
 644 root:root /usr/lib/limen/libLiteRt.so
@@ -131,7 +131,6 @@ mkdir -p "$work/poor/DEBIAN" "$work/poor/usr/bin"
 echo '#!/bin/sh' >"$work/poor/usr/bin/limen"
 printf 'Package: limen\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: poor\n' >"$work/poor/DEBIAN/control"
 dpkg-deb --root-owner-group -b "$work/poor" "$work/poor.deb" >/dev/null
-lint() { lintian --allow-root --fail-on error,warning --tag-display-limit 0 "$@" >"$work/lintian" 2>&1; }
 ! lint "$work/poor.deb" || fail "lintian has nothing to say about a package without anything in it"
 lint "$deb" ${deploy:+"$deploy"} || fail "lintian:" "$(<"$work/lintian")"
 ok "lintian: no error and no warning${deploy:+, in limen-deploy as well}; a poor package has some"
