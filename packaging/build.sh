@@ -47,17 +47,16 @@ if [[ $machine != "$(uname -m)" ]]; then
     export OPENSSL_LIB_DIR=/usr/lib/$tools OPENSSL_INCLUDE_DIR=/usr/include
 fi
 
-# Names of folders end up in messages of panics and in asserts of C.
-cargo_home=$(readlink -m -- "${CARGO_HOME:-$HOME/.cargo}")
-flags=("--remap-path-prefix=$PWD=/usr/src/limen" "--remap-path-prefix=$cargo_home=/usr/src/cargo")
-# Separated by a character that no path has, for folders with spaces in their names.
-printf -v CARGO_ENCODED_RUSTFLAGS '%s\x1f' "${flags[@]}"
-export CARGO_ENCODED_RUSTFLAGS=${CARGO_ENCODED_RUSTFLAGS%$'\x1f'}
+# Names of folders end up in messages of panics, in asserts of C and in the hashes of procedural macros.
+LIMEN_BUILD_SOURCES=$PWD LIMEN_BUILD_CRATES=$(readlink -m -- "${CARGO_HOME:-$HOME/.cargo}")
+export LIMEN_BUILD_SOURCES LIMEN_BUILD_CRATES RUSTC_WRAPPER=$PWD/packaging/rustc.sh
+# What somebody has set up for building elsewhere does not count.
 unset RUSTFLAGS
+export CARGO_ENCODED_RUSTFLAGS=
 # cc splits these at spaces unless told otherwise.
 export CC_SHELL_ESCAPED_FLAGS=1
-printf -v "CFLAGS_${triple//-/_}" '%q %q' "-ffile-prefix-map=$PWD=/usr/src/limen" \
-    "-ffile-prefix-map=$cargo_home=/usr/src/cargo"
+printf -v "CFLAGS_${triple//-/_}" '%q %q' "-ffile-prefix-map=$LIMEN_BUILD_SOURCES=/usr/src/limen" \
+    "-ffile-prefix-map=$LIMEN_BUILD_CRATES=/usr/src/cargo"
 export "CFLAGS_${triple//-/_}"
 # For __DATE__ in C.
 SOURCE_DATE_EPOCH=$(packaging/epoch.sh)
