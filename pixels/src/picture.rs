@@ -5,8 +5,9 @@
 //! converts only the small result, and a rotated square converts only the rows that it covers.
 //! Pure functions; the recogniser thread runs them.
 
-use fast_image_resize::images::{CroppedImage, Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x2, U8x3, U8x4};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use thiserror::Error;
 use yuv::{
     YuvBiPlanarImage, YuvConversionMode, YuvPackedImage, YuvRange, YuvStandardMatrix, yuv_nv12_to_rgb,
@@ -280,16 +281,16 @@ impl Resampler {
         self.small.resize(pixels * 3, 0);
         let filter = if scale < 1.0 { FilterType::Hamming } else { FilterType::Bilinear };
         let Self { resizer, planes: [first, second], small, .. } = self;
-        let mut resize =
-            |from: Plane<'_>, to: &mut [u8]| resize_plane(resizer, from, width, height, filter, to);
+        let to = FrameSize { width, height };
         match picture.layout {
             Layout::Rgb => {
-                let from = Plane { bytes: picture.bytes, kind: PixelType::U8x3, row: size.width, size };
-                resize(from, small)?;
+                let from = Plane { bytes: picture.bytes, row: size.width, size };
+                resize_plane::<U8x3>(resizer, from, to, filter, small)?;
             }
             Layout::Grey { stride } => {
                 first.resize(pixels, 0);
-                resize(Plane { bytes: picture.bytes, kind: PixelType::U8, row: stride, size }, first)?;
+                let from = Plane { bytes: picture.bytes, row: stride, size };
+                resize_plane::<U8>(resizer, from, to, filter, first)?;
                 for (rgb, grey) in small.chunks_exact_mut(3).zip(first.iter()) {
                     rgb.fill(*grey);
                 }
@@ -298,7 +299,8 @@ impl Resampler {
                 // Y0 U Y1 V is one pixel of four channels: one pass averages all of them.
                 first.resize(pixels * 4, 0);
                 let size = FrameSize { width: size.width / 2, height: size.height };
-                resize(Plane { bytes: picture.bytes, kind: PixelType::U8x4, row: stride / 4, size }, first)?;
+                let from = Plane { bytes: picture.bytes, row: stride / 4, size };
+                resize_plane::<U8x4>(resizer, from, to, filter, first)?;
                 for (rgb, yuyv) in small.chunks_exact_mut(3).zip(first.chunks_exact(4)) {
                     let luma = (u16::from(yuyv[0]) + u16::from(yuyv[2])).div_ceil(2) as u8;
                     rgb.copy_from_slice(&rgb_of(luma, yuyv[1], yuyv[3]));
@@ -308,9 +310,11 @@ impl Resampler {
                 let (luma, chroma) = picture.bytes.split_at(stride as usize * size.height as usize);
                 first.resize(pixels, 0);
                 second.resize(pixels * 2, 0);
-                resize(Plane { bytes: luma, kind: PixelType::U8, row: stride, size }, first)?;
+                let from = Plane { bytes: luma, row: stride, size };
+                resize_plane::<U8>(resizer, from, to, filter, first)?;
                 let size = FrameSize { width: size.width / 2, height: size.height / 2 };
-                resize(Plane { bytes: chroma, kind: PixelType::U8x2, row: stride / 2, size }, second)?;
+                let from = Plane { bytes: chroma, row: stride / 2, size };
+                resize_plane::<U8x2>(resizer, from, to, filter, second)?;
                 for ((rgb, luma), uv) in
                     small.chunks_exact_mut(3).zip(first.iter()).zip(second.chunks_exact(2))
                 {
@@ -320,8 +324,8 @@ impl Resampler {
             // Rows that do not begin with a whole group of samples cannot be read as planes.
             Layout::Yuyv { .. } | Layout::Nv12 { .. } => {
                 let whole = picture.to_rgb()?;
-                let from = Plane { bytes: whole.pixels(), kind: PixelType::U8x3, row: size.width, size };
-                resize(from, small)?;
+                let from = Plane { bytes: whole.pixels(), row: size.width, size };
+                resize_plane::<U8x3>(resizer, from, to, filter, small)?;
             }
         }
         Ok(())
@@ -365,12 +369,12 @@ impl Resampler {
             // Cropped to whole blocks, so that one reduced pixel is exactly `reduction` squared.
             let from = Plane {
                 bytes: view.pixels,
-                kind: PixelType::U8x3,
                 row: size.width,
                 size: FrameSize { width: reduced_width * reduction, height: reduced_rows * reduction },
             };
-            let to = self.reduced.pixels_mut();
-            resize_plane(&mut self.resizer, from, reduced_width, reduced_rows, FilterType::Box, to)?;
+            let to = FrameSize { width: reduced_width, height: reduced_rows };
+            let pixels = self.reduced.pixels_mut();
+            resize_plane::<U8x3>(&mut self.resizer, from, to, FilterType::Box, pixels)?;
             view = View {
                 pixels: self.reduced.pixels(),
                 width: reduced_width as usize,
@@ -413,30 +417,30 @@ fn covered_rows(to_source: &Similarity, side: u32, size: FrameSize) -> Option<(u
 #[derive(Clone, Copy)]
 struct Plane<'a> {
     bytes: &'a [u8],
-    kind: PixelType,
     row: u32,
     size: FrameSize,
 }
 
-fn resize_plane(
+/// Resamples a plane of pixels `P` to the size `to`. By its type, since what is chosen at run time brings the code for
+/// every kind of pixel into the program, among it such as the compiler does not make alike twice.
+fn resize_plane<P: PixelTrait>(
     resizer: &mut Resizer,
     from: Plane<'_>,
-    width: u32,
-    height: u32,
+    to: FrameSize,
     filter: FilterType,
-    to: &mut [u8],
+    pixels: &mut [u8],
 ) -> Result<(), PictureError> {
     let refused = |error: String| PictureError::Conversion(error);
-    let bytes = from.row as usize * from.size.height as usize * from.kind.size();
-    let source = ImageRef::new(from.row, from.size.height, &from.bytes[..bytes], from.kind)
+    let bytes = from.row as usize * from.size.height as usize * P::size();
+    let source = TypedImageRef::<P>::from_buffer(from.row, from.size.height, &from.bytes[..bytes])
         .map_err(|error| refused(error.to_string()))?;
-    let mut target =
-        Image::from_slice_u8(width, height, to, from.kind).map_err(|error| refused(error.to_string()))?;
+    let mut target = TypedImage::<P>::from_buffer(to.width, to.height, pixels)
+        .map_err(|error| refused(error.to_string()))?;
     // A crop in the options would let the filter reach into the padding behind each row.
-    let source = CroppedImage::new(&source, 0, 0, from.size.width, from.size.height)
+    let source = TypedCroppedImage::new(source, 0, 0, from.size.width, from.size.height)
         .map_err(|error| refused(error.to_string()))?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
-    resizer.resize(&source, &mut target, &options).map_err(|error| refused(error.to_string()))
+    resizer.resize_typed(&source, &mut target, &options).map_err(|error| refused(error.to_string()))
 }
 
 /// BT.601 limited range to RGB, in 1/256 steps.
