@@ -64,10 +64,11 @@ export SOURCE_DATE_EPOCH
 # Neither what a second build would start from nor lines in backtraces are shipped.
 export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=none
 
-# Of a program for tests on another machine, numbers are wanted and not speed. Optimising this one library, for frames
-# that no test shows it there, takes as long as everything else.
+# Of a program for tests on another machine, numbers are wanted and not speed. Optimising these two takes as long as
+# everything else: frames that no test shows it there, and databases of six people.
 speed=()
-[[ $profile == release || $machine == "$(uname -m)" ]] || speed=(--config 'profile.dev.package.yuv.opt-level=0')
+[[ $profile == release || $machine == "$(uname -m)" ]] \
+    || speed=(--config 'profile.dev.package.yuv.opt-level=0' --config 'profile.dev.package.libsqlite3-sys.opt-level=0')
 
 # In a folder of its own: cargo builds nothing for this machine as long as it builds for another in the same one.
 target=${CARGO_TARGET_DIR:-target}

@@ -159,7 +159,8 @@ test('guided capture enrols somebody new, past a bystander, and outlives a hidde
     const taken = page.getByRole('img', { name: /^Taken: / });
     await taken.first().waitFor();
     const hint = page.locator('.guide-hint');
-    assert.match(await hint.innerText(), /^(Turn your head slightly to your left|Hold still)/);
+    // An arrow may stand before the words.
+    assert.match(await hint.innerText(), /^\s*(Turn your head slightly to your left|Hold still)/);
     await hide(page);
     await page.getByText('Paused while this page is not in view.').waitFor();
     await until('the connection to be closed', () => lines.every((line) => line.closed()));
